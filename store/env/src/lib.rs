@@ -1,0 +1,25 @@
+//! The only door to the outside world: clock, wall clock, randomness, network, disk, TLS and blocking work.
+//!
+//! Every component is given an [`Env`] by its constructor. [`Env::os`] is the real world; the simulator
+//! (`sim-tests/world`) supplies its own parts. Timers are `tokio::time`, which is virtual under simulation,
+//! so [`Env::now`] is tokio's clock; everything else goes through the traits here.
+//!
+//! Invariant: no other product crate names `std::fs`, `std::net`, `tokio::net`, `SystemTime::now`,
+//! `Instant::now`, a random number generator or a thread. `clippy.toml` enforces it.
+
+mod disk;
+mod env;
+mod grpc;
+mod net;
+mod offload;
+mod os;
+mod random;
+mod tls;
+
+pub use disk::{Disk, DiskFile, OpenMode};
+pub use env::Env;
+pub use grpc::{channel, incoming, ChannelOptions, GrpcPeer};
+pub use net::{BoxedIo, Io, Listener, Net};
+pub use offload::Offload;
+pub use random::Random;
+pub use tls::{ClientTls, Identity, ServerTls, Tls, TlsStream};
