@@ -17,9 +17,9 @@ mod random;
 mod tls;
 
 pub use disk::{Disk, DiskFile, OpenMode};
-pub use env::Env;
-pub use grpc::{channel, incoming, ChannelOptions, GrpcPeer};
+pub use env::{Env, WallClock};
+pub use grpc::{channel, incoming, ChannelOptions, GrpcPeer, GrpcStream, HANDSHAKES_MAX, HANDSHAKE_MS_MAX};
 pub use net::{BoxedIo, Io, Listener, Net};
 pub use offload::Offload;
 pub use random::Random;
-pub use tls::{ClientTls, Identity, ServerTls, Tls, TlsStream};
+pub use tls::{ClientTls, Identity, ServerTls, Tls, TlsAcceptor, TlsConnector, TlsStream};

@@ -1,4 +1,4 @@
-use std::io;
+use std::{io, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -17,7 +17,7 @@ pub struct Identity {
 pub struct ServerTls {
     pub certificate: String,
     pub key: String,
-    /// Certificate authorities that clients' certificates are checked against.
+    /// Certificate authorities that clients' certificates are checked against; `None`: clients are not asked.
     pub client_ca: Option<String>,
     /// Refuse clients without a certificate (peers); otherwise a certificate is optional.
     pub client_certificate_required: bool,
@@ -45,8 +45,20 @@ pub struct TlsStream {
 }
 
 /// TLS: rustls in the real world; under simulation plaintext that carries the peer's identity.
-#[async_trait]
 pub trait Tls: Send + Sync + 'static {
-    async fn accept(&self, io: BoxedIo, config: &ServerTls) -> io::Result<TlsStream>;
-    async fn connect(&self, io: BoxedIo, server_name: &str, config: &ClientTls) -> io::Result<TlsStream>;
+    /// Prepares a server's side once; fails on PEM that cannot be used.
+    fn server(&self, config: &ServerTls) -> io::Result<Arc<dyn TlsAcceptor>>;
+    /// Prepares a client's side once; fails on PEM that cannot be used.
+    fn client(&self, config: &ClientTls) -> io::Result<Arc<dyn TlsConnector>>;
+}
+
+#[async_trait]
+pub trait TlsAcceptor: Send + Sync + 'static {
+    async fn accept(&self, io: BoxedIo) -> io::Result<TlsStream>;
+}
+
+#[async_trait]
+pub trait TlsConnector: Send + Sync + 'static {
+    /// `server_name` is a DNS name or an IP address that the server's certificate must name.
+    async fn connect(&self, io: BoxedIo, server_name: &str) -> io::Result<TlsStream>;
 }
