@@ -1,0 +1,94 @@
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use keelstone_env::ClientTls;
+
+/// A member as the membership entry of the log describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberInfo {
+    pub name: String,
+    /// Where the other members reach it: `host:port`.
+    pub peer_address: String,
+    /// What `MemberList` answers.
+    pub peer_urls: Vec<String>,
+    pub client_urls: Vec<String>,
+}
+
+/// How one member takes part in its cluster.
+#[derive(Clone, Debug)]
+pub struct RaftConfig {
+    /// This member's id; never 0.
+    pub id: u64,
+    /// Calls from a member of another cluster are refused.
+    pub cluster_id: u64,
+    /// The log lies in `<data_dir>/wal`, snapshots being received in `<data_dir>/incoming`.
+    pub data_dir: PathBuf,
+    /// The first members, the same on each of them. Once the cluster exists, the log knows better.
+    pub members: BTreeMap<u64, MemberInfo>,
+    /// Form the cluster from `members` if this member's log is empty. False for one that joins later.
+    pub bootstrap: bool,
+    pub timing: Timing,
+    pub limits: Limits,
+    /// TLS towards the other members; plaintext without.
+    pub peer_tls: Option<ClientTls>,
+}
+
+/// The clocks of elections. A leader that died is replaced after at most
+/// `election_max` (until a follower gives up on it) plus one exchange of votes.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub heartbeat: Duration,
+    pub election_min: Duration,
+    pub election_max: Duration,
+    /// A proposal or a linearizable read without an answer for so long ends in an error.
+    pub request_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(500),
+            election_max: Duration::from_millis(900),
+            request_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Bounds that tests set lower than [`Limits::default`].
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Applied bytes after which the state machine is flushed.
+    pub flush_bytes: u64,
+    /// Time after which the state machine is flushed if anything was applied.
+    pub flush_interval: Duration,
+    /// Entries kept for lagging followers when the log is purged.
+    pub kept_entries: u64,
+    pub segment_bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flush_bytes: crate::constants::FLUSH_BYTES,
+            flush_interval: crate::constants::FLUSH_INTERVAL,
+            kept_entries: crate::constants::KEPT_ENTRIES,
+            segment_bytes_max: keelstone_wal::SEGMENT_BYTES_MAX,
+        }
+    }
+}
+
+impl RaftConfig {
+    /// The usual settings of a member that forms a cluster with `members`.
+    pub fn new(id: u64, cluster_id: u64, data_dir: impl Into<PathBuf>, members: BTreeMap<u64, MemberInfo>) -> Self {
+        Self {
+            id,
+            cluster_id,
+            data_dir: data_dir.into(),
+            members,
+            bootstrap: true,
+            timing: Timing::default(),
+            limits: Limits::default(),
+            peer_tls: None,
+        }
+    }
+}
