@@ -19,6 +19,9 @@ pub enum KvError {
     /// The request was certainly not carried out: no member took it.
     #[error("no member could be reached: {0}")]
     Unreachable(String),
+    /// The store refused the request, unchanged, with an error that is not in the table.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl KvError {
@@ -26,7 +29,7 @@ impl KvError {
     pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::Unknown(_) => true,
-            Self::Unreachable(_) => false,
+            Self::Unreachable(_) | Self::Refused(_) => false,
             Self::Api(error) => matches!(
                 error,
                 ApiError::Timeout
