@@ -1,0 +1,8 @@
+//! Snapshots: a pinned view is sent in chunks, and installed beside the old state, which it then replaces
+//! in one write.
+
+mod install;
+mod pin;
+
+pub use install::Installer;
+pub use pin::Pinned;
