@@ -1,1 +1,26 @@
-//! See docs/architecture.md for what this crate is.
+//! Histories and the invariants they must keep: one file per invariant, pure, shared by the simulation and
+//! the chaos suite. Numbers in brackets are the invariants of docs/architecture.md.
+
+pub mod durability;
+pub mod history;
+pub mod leadership;
+pub mod linearizability;
+pub mod state_hash;
+pub mod watch;
+
+pub use history::{Call, Event, History, Operation, Outcome};
+
+/// A broken invariant, told so that a person can follow it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{invariant}: {story}")]
+pub struct Violation {
+    /// The name of the checker.
+    pub invariant: &'static str,
+    pub story: String,
+}
+
+impl Violation {
+    pub fn new(invariant: &'static str, story: impl Into<String>) -> Self {
+        Self { invariant, story: story.into() }
+    }
+}
