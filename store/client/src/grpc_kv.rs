@@ -12,7 +12,10 @@ use keelstone_etcd_api::pb::{
     watch_client::WatchClient,
 };
 use keelstone_etcd_api::ApiError;
-use tokio::time::{timeout_at, Instant};
+use tokio::{
+    sync::mpsc,
+    time::{timeout_at, Instant},
+};
 use tonic::{transport::Channel, Request, Response, Status};
 
 use crate::{
@@ -222,7 +225,7 @@ impl EtcdKv for GrpcKv {
         let attempt_max = Duration::from_millis(READ_ATTEMPT_MS_MAX);
         self.run(Kind::Read, attempt_max, lease_id, |channel, request| async move {
             let (metadata, extensions, id) = request.into_parts();
-            let once = tokio_stream_once(pb::LeaseKeepAliveRequest { id });
+            let once = futures::stream::once(async move { pb::LeaseKeepAliveRequest { id } });
             let request = Request::from_parts(metadata, extensions, once);
             let mut answers = LeaseClient::new(channel).lease_keep_alive(request).await?.into_inner();
             answers.message().await?.ok_or_else(|| Status::unavailable("the keep-alive stream ended"))
@@ -235,18 +238,18 @@ impl EtcdKv for GrpcKv {
         self.read(pb::StatusRequest {}, call).await
     }
 
-    async fn watch(&self, request: pb::WatchCreateRequest) -> Result<WatchStream, KvError> {
+    async fn watch_with_progress(
+        &self,
+        request: pb::WatchCreateRequest,
+        progress_requests: mpsc::Receiver<()>,
+    ) -> Result<WatchStream, KvError> {
         let attempt_max = Duration::from_millis(WATCH_OPEN_ATTEMPT_MS_MAX);
-        self.run(Kind::Read, attempt_max, request, |channel, request| {
+        let opened = self.run(Kind::Read, attempt_max, request, |channel, request| {
             let client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
             watch::open(client, request.into_inner())
-        })
-        .await
+        });
+        Ok(opened.await?.into_stream(progress_requests))
     }
-}
-
-fn tokio_stream_once<T: Send + 'static>(message: T) -> impl futures::Stream<Item = T> + Send + 'static {
-    futures::stream::once(async move { message })
 }
 
 /// True if the transaction, nested ones included, only reads.

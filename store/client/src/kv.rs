@@ -3,6 +3,7 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use futures::Stream;
 use keelstone_etcd_api::{pb, ApiError};
+use tokio::sync::mpsc;
 
 /// Responses of one watch, in order. Ends after an error or a response with `canceled`.
 pub type WatchStream = Pin<Box<dyn Stream<Item = Result<pb::WatchResponse, KvError>> + Send>>;
@@ -60,5 +61,16 @@ pub trait EtcdKv: Send + Sync + 'static {
     async fn status(&self) -> Result<pb::StatusResponse, KvError>;
     /// Opens a watch. The first response has `created`; with `progress_notify` a response without events
     /// says how far the watch is complete. Never resumes by itself: the caller knows its revision.
-    async fn watch(&self, request: pb::WatchCreateRequest) -> Result<WatchStream, KvError>;
+    async fn watch(&self, request: pb::WatchCreateRequest) -> Result<WatchStream, KvError> {
+        let (_, never) = mpsc::channel(1);
+        self.watch_with_progress(request, never).await
+    }
+
+    /// As [`EtcdKv::watch`]; each message on `progress_requests` asks for one response without events, whose
+    /// `header.revision` says up to where the watch is complete. The watch goes on when that channel closes.
+    async fn watch_with_progress(
+        &self,
+        request: pb::WatchCreateRequest,
+        progress_requests: mpsc::Receiver<()>,
+    ) -> Result<WatchStream, KvError>;
 }

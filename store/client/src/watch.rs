@@ -1,9 +1,16 @@
 use futures::StreamExt;
 use keelstone_etcd_api::pb::{self, watch_client::WatchClient, watch_request::RequestUnion};
 use tokio::sync::mpsc;
-use tonic::{transport::Channel, Request, Status};
+use tonic::{transport::Channel, Request, Status, Streaming};
 
 use crate::{attempt::judge, constants::WATCH_REQUESTS_MAX, KvError, WatchStream};
+
+/// A watch that one member has confirmed.
+pub(crate) struct OpenWatch {
+    requests: mpsc::Sender<pb::WatchRequest>,
+    created: pb::WatchResponse,
+    answers: Streaming<pb::WatchResponse>,
+}
 
 /// Opens one watch on a stream of its own and waits for the store's first answer, so that a member that does
 /// not answer is found out here and another one can be tried.
@@ -12,7 +19,7 @@ use crate::{attempt::judge, constants::WATCH_REQUESTS_MAX, KvError, WatchStream}
 pub(crate) async fn open(
     mut client: WatchClient<Channel>,
     create: pb::WatchCreateRequest,
-) -> Result<WatchStream, Status> {
+) -> Result<OpenWatch, Status> {
     let (requests, receiver) = mpsc::channel(WATCH_REQUESTS_MAX);
     let first = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
     requests.try_send(first).map_err(|_| Status::internal("a new queue refused a message"))?;
@@ -24,27 +31,46 @@ pub(crate) async fn open(
     request.metadata_mut().insert("hasleader", "true".parse().map_err(|_| Status::internal("metadata"))?);
     let mut answers = client.watch(request).await?.into_inner();
     let created = answers.message().await?.ok_or_else(|| Status::unavailable("the watch stream ended"))?;
-    let ended = created.canceled;
-    let rest = async_stream::stream! {
-        // Held so that the sending side stays open as long as the watch is read.
-        let _requests = requests;
-        let mut ended = ended;
-        while !ended {
-            match answers.message().await {
-                Ok(Some(response)) => {
-                    ended = response.canceled;
-                    yield Ok(response);
-                }
-                Ok(None) => {
-                    yield Err(KvError::Unreachable("the watch stream ended".into()));
-                    ended = true;
-                }
-                Err(status) => {
-                    yield Err(judge(&status).0);
-                    ended = true;
+    Ok(OpenWatch { requests, created, answers })
+}
+
+impl OpenWatch {
+    pub(crate) fn into_stream(self, mut progress_requests: mpsc::Receiver<()>) -> WatchStream {
+        let Self { requests, created, mut answers } = self;
+        let stream = async_stream::stream! {
+            let mut ended = created.canceled;
+            let mut asked_for_progress = true;
+            yield Ok(created);
+            while !ended {
+                let answer = tokio::select! {
+                    biased;
+                    wanted = progress_requests.recv(), if asked_for_progress => {
+                        asked_for_progress = wanted.is_some();
+                        if asked_for_progress {
+                            let union = RequestUnion::ProgressRequest(pb::WatchProgressRequest {});
+                            // A full queue holds such a request already; a closed one shows below.
+                            let _ = requests.try_send(pb::WatchRequest { request_union: Some(union) });
+                        }
+                        continue;
+                    }
+                    answer = answers.message() => answer,
+                };
+                match answer {
+                    Ok(Some(response)) => {
+                        ended = response.canceled;
+                        yield Ok(response);
+                    }
+                    Ok(None) => {
+                        ended = true;
+                        yield Err(KvError::Unreachable("the watch stream ended".into()));
+                    }
+                    Err(status) => {
+                        ended = true;
+                        yield Err(judge(&status).0);
+                    }
                 }
             }
-        }
-    };
-    Ok(futures::stream::once(async move { Ok(created) }).chain(rest).boxed())
+        };
+        stream.boxed()
+    }
 }

@@ -132,3 +132,20 @@ async fn without_any_member_the_error_says_that_nothing_was_sent() {
     assert!(matches!(write, Err(KvError::Unreachable(_))), "{write:?}");
     assert!(!write.unwrap_err().outcome_unknown());
 }
+
+#[tokio::test]
+async fn a_watch_says_how_far_it_is_when_asked() {
+    let Some(etcd) = Etcd::start(1).await else { return };
+    let kv = client(&etcd.endpoints);
+    let (ask, asked) = tokio::sync::mpsc::channel(1);
+    let create = pb::WatchCreateRequest { key: "p".into(), ..Default::default() };
+    let mut watch = kv.watch_with_progress(create, asked).await.unwrap();
+    assert!(next(&mut watch).await.unwrap().created);
+    let revision = kv.put(put("elsewhere", "1")).await.unwrap().header.unwrap().revision;
+    ask.send(()).await.unwrap();
+    let progress = next(&mut watch).await.unwrap();
+    assert!(progress.events.is_empty() && progress.header.unwrap().revision >= revision);
+    drop(ask);
+    kv.put(put("p", "1")).await.unwrap();
+    assert_eq!(next(&mut watch).await.unwrap().events.len(), 1);
+}
