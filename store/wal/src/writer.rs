@@ -1,0 +1,286 @@
+//! The one task that writes.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::{
+    codec, constants,
+    memory::Place,
+    segment::{self, Marks, OpenSegment},
+    wal::{Done, Flushed, Operation, Shared},
+    WalError,
+};
+
+/// Operations taken from the queue for one batch.
+const BATCH_OPS_MAX: usize = constants::QUEUE_OPS_MAX;
+
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    /// Absent only while the blocking pool has it, and after a failure.
+    current: Option<OpenSegment>,
+    /// Sequence and highest entry index of older segments, oldest first.
+    closed: Vec<(u64, u64)>,
+    /// As of the last operation written; memory may be ahead.
+    marks: Marks,
+}
+
+/// Who waits for a batch, in order.
+enum Waiter {
+    Append { placed: Vec<(u64, u64, Place)>, flushed: Flushed },
+    Done(Done),
+}
+
+/// A batch, encoded.
+struct Batch {
+    frames: Vec<u8>,
+    frames_count: u64,
+    index_max: u64,
+    sync: bool,
+    purge: bool,
+    waiters: Vec<Waiter>,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, current: OpenSegment, closed: Vec<(u64, u64)>, marks: Marks) -> Self {
+        Self { shared, current: Some(current), closed, marks }
+    }
+
+    /// Runs until all handles are gone or the disk fails.
+    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Operation>) {
+        let mut operations = Vec::new();
+        while queue.recv_many(&mut operations, BATCH_OPS_MAX).await > 0 {
+            let Some(current) = self.current.take() else { break };
+            let batch = self.encode(&current, operations.drain(..));
+            let (waiters, result) = self.commit(current, batch).await;
+            let failed = result.is_err();
+            self.answer(waiters, result.map_err(WalError::from));
+            if failed {
+                break;
+            }
+        }
+        // Whoever queued after a failure gets its error; nobody waits for ever.
+        queue.close();
+        while let Ok(operation) = queue.try_recv() {
+            let error = self.shared.durable.borrow().as_ref().err().cloned().unwrap_or(WalError::Closed);
+            refuse(operation, &error);
+        }
+    }
+
+    fn encode(&mut self, current: &OpenSegment, operations: impl Iterator<Item = Operation>) -> Batch {
+        let mut frames = FrameWriter::new(current);
+        let mut batch =
+            Batch { frames: Vec::new(), frames_count: 0, index_max: 0, sync: false, purge: false, waiters: Vec::new() };
+        for operation in operations {
+            batch.sync |= !matches!(operation, Operation::Committed { .. });
+            match operation {
+                Operation::Append { entries, flushed, .. } => {
+                    let mut placed = Vec::with_capacity(entries.len());
+                    for (serial, entry) in entries {
+                        let place = frames.entry(&entry);
+                        batch.index_max = batch.index_max.max(entry.index);
+                        placed.push((entry.index, serial, place));
+                    }
+                    batch.waiters.push(Waiter::Append { placed, flushed });
+                }
+                Operation::Vote { vote, done } => {
+                    codec::put_vote(frames.payload(), &vote);
+                    self.marks.vote = Some(vote);
+                    batch.waiters.push(Waiter::Done(done));
+                }
+                Operation::Committed { mark } => {
+                    codec::put_committed(frames.payload(), &mark);
+                    self.marks.committed = Some(mark);
+                }
+                Operation::Truncate { from, done } => {
+                    codec::put_truncate(frames.payload(), from);
+                    batch.waiters.push(Waiter::Done(done));
+                }
+                Operation::Purge { through, mark, done } => {
+                    codec::put_purge(frames.payload(), through, &mark);
+                    self.note_purge(through, mark);
+                    batch.purge = true;
+                    batch.waiters.push(Waiter::Done(done));
+                }
+                Operation::Sync { done } => batch.waiters.push(Waiter::Done(done)),
+            }
+        }
+        (batch.frames, batch.frames_count) = frames.finish();
+        batch
+    }
+
+    fn note_purge(&mut self, through: u64, mark: Bytes) {
+        if self.marks.purged.as_ref().is_none_or(|(purged, _)| *purged < through) {
+            self.marks.purged = Some((through, mark));
+        }
+    }
+
+    /// Writes a batch on the blocking pool, and closes the segment if it is full.
+    async fn commit(&mut self, mut current: OpenSegment, batch: Batch) -> (Vec<Waiter>, io::Result<()>) {
+        let Batch { frames, frames_count, index_max, sync, purge, waiters } = batch;
+        let shared = Arc::clone(&self.shared);
+        let marks = self.marks.clone();
+        let (current, result) = self
+            .shared
+            .env
+            .offload(move || {
+                let mut closed = None;
+                let result = current.write(&frames, sync).and_then(|()| {
+                    current.frames += frames_count;
+                    current.index_max = current.index_max.max(index_max);
+                    if current.length >= shared.options.segment_bytes_max {
+                        current.sync()?;
+                        let next = OpenSegment::create(&shared.env, &shared.options.dir, current.sequence + 1, &marks)?;
+                        closed = Some((current.sequence, current.index_max));
+                        current = next;
+                    }
+                    Ok(closed)
+                });
+                (current, result)
+            })
+            .await;
+        self.current = Some(current);
+        match result {
+            Ok(closed) => {
+                self.closed.extend(closed);
+                if purge || closed.is_some() {
+                    self.remove_purged().await;
+                }
+                (waiters, Ok(()))
+            }
+            Err(error) => (waiters, Err(error)),
+        }
+    }
+
+    /// Removes the oldest segments as far as all their entries are purged. A failure is no harm: it is tried
+    /// again at the next purge.
+    async fn remove_purged(&mut self) {
+        let Some((through, _)) = self.marks.purged else { return };
+        let count = self.closed.iter().take_while(|(_, index_max)| *index_max <= through).count();
+        if count == 0 {
+            return;
+        }
+        let sequences: Vec<u64> = self.closed.iter().take(count).map(|(sequence, _)| *sequence).collect();
+        let shared = Arc::clone(&self.shared);
+        let removed = self
+            .shared
+            .env
+            .offload(move || segment::remove(&**shared.env.disk(), &shared.options.dir, &sequences))
+            .await;
+        match removed {
+            Ok(()) => drop(self.closed.drain(..count)),
+            Err(error) => {
+                tracing::warn!(%error, "purged log segments could not be removed");
+                // Those that are gone already must not be tried again.
+                let (disk, dir) = (self.shared.env.disk(), &self.shared.options.dir);
+                self.closed.retain(|(sequence, _)| disk.exists(&segment::path(dir, *sequence)));
+            }
+        }
+    }
+
+    /// Tells all waiters of a batch, in order.
+    fn answer(&mut self, waiters: Vec<Waiter>, result: Result<(), WalError>) {
+        if let Err(error) = &result {
+            tracing::error!(%error, "writing the log failed");
+            self.shared.publish(Err(error.clone()));
+        }
+        for waiter in waiters {
+            match waiter {
+                Waiter::Append { placed, flushed } => {
+                    if result.is_ok() {
+                        self.note_placed(placed);
+                    }
+                    flushed(result.clone());
+                }
+                Waiter::Done(done) => drop(done.send(result.clone())),
+            }
+        }
+    }
+
+    fn note_placed(&self, placed: Vec<(u64, u64, Place)>) {
+        let mut memory = self.shared.memory();
+        for (index, serial, place) in placed {
+            // An entry that was truncated meanwhile is not durable in any useful sense.
+            if memory.placed(index, serial, place, self.shared.options.cache_bytes_max) {
+                memory.durable = memory.durable.max(index);
+            }
+        }
+        let durable = memory.durable;
+        self.shared.publish(Ok(durable));
+    }
+}
+
+fn refuse(operation: Operation, error: &WalError) {
+    match operation {
+        Operation::Append { flushed, .. } => flushed(Err(error.clone())),
+        Operation::Vote { done, .. }
+        | Operation::Truncate { done, .. }
+        | Operation::Purge { done, .. }
+        | Operation::Sync { done } => drop(done.send(Err(error.clone()))),
+        Operation::Committed { .. } => {}
+    }
+}
+
+/// Cuts records into frames.
+struct FrameWriter {
+    out: Vec<u8>,
+    /// Where the frame that is being filled begins in `out`.
+    open: Option<usize>,
+    segment_length: u64,
+    sequence: u64,
+    salt: u64,
+    synced: u64,
+    first_number: u64,
+    count: u64,
+}
+
+impl FrameWriter {
+    fn new(current: &OpenSegment) -> Self {
+        Self {
+            out: Vec::new(),
+            open: None,
+            segment_length: current.length,
+            sequence: current.sequence,
+            salt: current.salt,
+            synced: current.synced,
+            first_number: current.frames,
+            count: 0,
+        }
+    }
+
+    /// Where the next record goes.
+    fn payload(&mut self) -> &mut Vec<u8> {
+        match self.open {
+            Some(at) if self.out.len() - at > constants::FRAME_BYTES_MAX => {
+                self.close();
+                self.open = Some(codec::begin_frame(&mut self.out));
+            }
+            Some(_) => {}
+            None => self.open = Some(codec::begin_frame(&mut self.out)),
+        }
+        &mut self.out
+    }
+
+    fn entry(&mut self, entry: &crate::LogEntry) -> Place {
+        let (at, crc) = codec::put_entry(self.payload(), entry);
+        Place {
+            sequence: self.sequence,
+            offset: self.segment_length + at as u64,
+            length: u32::try_from(entry.body.len()).expect("bounded by ENTRY_BYTES_MAX"),
+            crc,
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(at) = self.open.take() {
+            codec::end_frame(&mut self.out, at, self.salt, self.first_number + self.count, self.synced);
+            self.count += 1;
+        }
+    }
+
+    fn finish(mut self) -> (Vec<u8>, u64) {
+        self.close();
+        (self.out, self.count)
+    }
+}
