@@ -8,6 +8,9 @@ pub const ROOT: &str = "/registry/";
 /// 504) within 10 s, so some time is left for the rest of the request.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// How long one try of a store call may take, whatever the client of the store itself allows.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The pause between two tries of a store call that failed because there was no leader.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 

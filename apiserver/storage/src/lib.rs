@@ -5,13 +5,25 @@
 //! the state; no call waits for the store without a deadline. Direct ([`EtcdStorage`]) and cached
 //! ([`Cacher`]) storage pass the same conformance suite.
 
+mod access;
+mod change;
+mod config;
 pub mod constants;
 mod continue_token;
 mod envelope;
+mod error;
+mod etcd;
+mod etcd_list;
+mod etcd_watch;
+mod lease_pool;
 mod object;
 mod predicate;
 mod storage;
 
+pub use access::StoreAccess;
+pub use config::{Decorate, StorageConfig};
+pub use error::{too_large_resource_version, too_old_resource_version};
+pub use etcd::EtcdStorage;
 pub use object::StoredObject;
 pub use predicate::Predicate;
 pub use storage::{
