@@ -40,10 +40,21 @@ pub struct Batch {
 /// One write of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    Put { column: Column, key: Bytes, value: Bytes },
-    Delete { column: Column, key: Bytes },
+    Put {
+        column: Column,
+        key: Bytes,
+        value: Bytes,
+    },
+    Delete {
+        column: Column,
+        key: Bytes,
+    },
     /// Deletes `start <= key < end`.
-    DeleteRange { column: Column, start: Bytes, end: Bytes },
+    DeleteRange {
+        column: Column,
+        start: Bytes,
+        end: Bytes,
+    },
 }
 
 impl Batch {

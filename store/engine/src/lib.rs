@@ -2,8 +2,10 @@
 //! point that grows by flushes. Owned by one state machine, which writes in one stream.
 
 mod api;
+pub mod conformance;
+mod constants;
+mod mem;
 
-/// A page holds at most so many bytes, plus one pair.
-pub const PAGE_BYTES_MAX: usize = 1 << 20;
-
-pub use api::{Batch, Write, Column, Direction, Engine, EngineError, Page, RangeRequest, Snapshot};
+pub use api::{Batch, Column, Direction, Engine, EngineError, Page, RangeRequest, Snapshot, Write};
+pub use constants::PAGE_BYTES_MAX;
+pub use mem::{MemEngine, MemOptions};
