@@ -139,9 +139,14 @@ impl<T: Object> Api<T> {
         self.patch_subresource(name, "status", patch, options).await
     }
 
-    /// Deletes, or begins to delete, an object. The answer is ignored: it is a Status or the object.
-    pub async fn delete(&self, name: &str, options: &DeleteOptions) -> ClientResult<()> {
-        self.call::<Value>(Method::DELETE, &self.path(name, ""), Some((JSON, options.body()))).await.map(drop)
+    /// Deletes an object, or begins to. Returns its last state if the server says it: always when the object
+    /// lives on for a while (grace period, finalizers).
+    pub async fn delete(&self, name: &str, options: &DeleteOptions) -> ClientResult<Option<T>> {
+        let answer: Value = self.call(Method::DELETE, &self.path(name, ""), Some((JSON, options.body()))).await?;
+        if answer["kind"] == "Status" {
+            return Ok(None);
+        }
+        serde_json::from_value(answer).map(Some).map_err(|e| ClientError::Decode(e.to_string()))
     }
 
     /// Deletes all objects of the selection.
