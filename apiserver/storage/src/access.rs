@@ -108,11 +108,7 @@ impl StoreAccess {
     }
 
     /// Opens a watch; only the opening has a deadline.
-    pub async fn watch(
-        &self,
-        deadline: Deadline,
-        request: pb::WatchCreateRequest,
-    ) -> Result<WatchStream, StoreError> {
+    pub async fn watch(&self, deadline: Deadline, request: pb::WatchCreateRequest) -> Result<WatchStream, StoreError> {
         self.retry(deadline, || self.kv.watch(request.clone())).await
     }
 

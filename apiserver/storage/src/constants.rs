@@ -46,3 +46,16 @@ pub const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The largest object that may be stored, in bytes of its stored form (the store's limit is 1.5 MiB).
 pub const OBJECT_BYTES_MAX: usize = 1_400_000;
+
+/// The pauses before the feed of the caches is opened again; doubled up to the maximum.
+pub const FEED_RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
+pub const FEED_RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A feed that was silent for this long is compared with the store's revision.
+pub const FEED_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a feed that is behind the store's revision may stay silent before it is opened again.
+pub const FEED_CHECK_WAIT: Duration = Duration::from_secs(1);
+
+/// The pause before a cache that could not be filled is filled again.
+pub const FILL_RETRY_PAUSE: Duration = Duration::from_millis(200);

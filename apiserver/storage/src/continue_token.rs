@@ -43,9 +43,7 @@ impl ContinueToken {
     /// 400 with the text that kube-apiserver has for each way of being wrong.
     pub fn decode(text: &str) -> ApiResult<Self> {
         let bad = |why: &str| ApiStatus::bad_request(format!("continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim_end_matches('='))
-            .map_err(|e| bad(&e.to_string()))?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
         let wire: Wire = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
         if wire.v != VERSION {
             return Err(bad(&format!("server does not recognize this encoded version {:?}", wire.v)));

@@ -45,12 +45,7 @@ impl EtcdStorage {
     }
 
     /// The object now, or `None`; and the store's revision.
-    async fn read(
-        &self,
-        deadline: Deadline,
-        key: &str,
-        serializable: bool,
-    ) -> ApiResult<(Option<StoredObject>, i64)> {
+    async fn read(&self, deadline: Deadline, key: &str, serializable: bool) -> ApiResult<(Option<StoredObject>, i64)> {
         let request =
             pb::RangeRequest { key: Bytes::from(self.full_key(key)), serializable, limit: 1, ..Default::default() };
         let answer = self.access.range(deadline, request).await?;
@@ -177,19 +172,16 @@ fn check(
     preconditions: &Preconditions,
     current: Option<&StoredObject>,
 ) -> ApiResult<()> {
-    let actual = |field: &str| {
-        current.and_then(|o| o.value()["metadata"][field].as_str()).unwrap_or_default().to_owned()
-    };
-    for (what, field, wanted) in [
-        ("UID", "uid", &preconditions.uid),
-        ("ResourceVersion", "resourceVersion", &preconditions.resource_version),
-    ] {
+    let actual =
+        |field: &str| current.and_then(|o| o.value()["metadata"][field].as_str()).unwrap_or_default().to_owned();
+    for (what, field, wanted) in
+        [("UID", "uid", &preconditions.uid), ("ResourceVersion", "resourceVersion", &preconditions.resource_version)]
+    {
         if let Some(wanted) = wanted {
             let actual = actual(field);
             if *wanted != actual {
-                let text = format!(
-                    "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}"
-                );
+                let text =
+                    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {actual}");
                 return Err(ApiStatus::conflict(resource, EtcdStorage::name(key), &text));
             }
         }

@@ -6,7 +6,9 @@
 //! ([`Cacher`]) storage pass the same conformance suite.
 
 mod access;
+mod cache;
 mod change;
+mod compactor;
 mod config;
 pub mod constants;
 mod continue_token;
@@ -19,8 +21,11 @@ mod lease_pool;
 mod object;
 mod predicate;
 mod storage;
+pub mod testing;
 
 pub use access::StoreAccess;
+pub use cache::{CachedStorage, Cacher};
+pub use compactor::{compact_forever, Compactor};
 pub use config::{Decorate, StorageConfig};
 pub use error::{too_large_resource_version, too_old_resource_version};
 pub use etcd::EtcdStorage;

@@ -71,7 +71,10 @@ pub enum WatchEvent {
     Deleted(StoredObject),
     /// Everything up to `revision` has been delivered. With `initial_events_end` it is the annotated bookmark
     /// that ends the initial state.
-    Bookmark { revision: i64, initial_events_end: bool },
+    Bookmark {
+        revision: i64,
+        initial_events_end: bool,
+    },
     /// Ends the stream.
     Error(ApiStatus),
 }
