@@ -46,8 +46,7 @@ pub trait Resource: Send + Sync + 'static {
     /// Errors of an update; `validate` has run on `new` already.
     fn validate_update(&self, _new: &Value, _old: &Value, _causes: &mut Causes) {}
 
-    /// True if a change from `old` to `new` raises metadata.generation. By default: any change outside
-    /// metadata and status, for kinds that have a `spec`.
+    /// True if a change from `old` to `new` raises metadata.generation, for kinds that have one.
     fn generation_changes(&self, new: &Value, old: &Value) -> bool {
         new.get("spec") != old.get("spec")
     }
@@ -56,6 +55,24 @@ pub trait Resource: Send + Sync + 'static {
     /// `requested` is DeleteOptions.gracePeriodSeconds.
     fn grace_period_s(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
         None
+    }
+
+    /// True if a deletion has to wait although metadata.finalizers is empty: a namespace with spec.finalizers.
+    fn deletion_blocked(&self, _object: &Value) -> bool {
+        false
+    }
+
+    /// Changes an object whose deletion is recorded (deletionTimestamp set) but waits: a namespace's phase.
+    fn prepare_for_deletion(&self, _object: &mut Value) {}
+
+    /// True if objects of this kind have metadata.generation: 1 on creation, then as `generation_changes` says.
+    fn has_generation(&self) -> bool {
+        false
+    }
+
+    /// The `conditions` of this object's row in the Table form: a pod that is over is `Completed`.
+    fn row_conditions(&self, _object: &Value) -> Vec<Value> {
+        Vec::new()
     }
 
     /// The value of a supported field selector beside metadata.name and metadata.namespace; `None` if the
@@ -67,6 +84,21 @@ pub trait Resource: Send + Sync + 'static {
     /// The supported field selectors beside metadata.name and metadata.namespace.
     fn fields(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// For how long an object is kept after its last write, in seconds; `None`: for ever.
+    fn ttl_s(&self, _object: &Value) -> Option<i64> {
+        (self.info().plural == "events").then_some(crate::constants::EVENT_TTL_S)
+    }
+
+    /// True if an update without a resourceVersion replaces whatever is there.
+    fn allows_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// True if an update of an object that does not exist creates it.
+    fn allows_create_on_update(&self) -> bool {
+        false
     }
 
     /// How names are checked: the Kubernetes message if `name` is wrong.
