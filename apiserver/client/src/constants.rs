@@ -33,7 +33,7 @@ pub const RETRY_AFTER_S_MAX: u64 = 10;
 pub const SUBSCRIPTION_EVENTS_MAX: usize = 4_096;
 /// Informer back-off after a failed list or watch.
 pub const RELIST_BACKOFF_MS_MIN: u64 = 200;
-pub const RELIST_BACKOFF_MS_MAX: u64 = 10_000;
+pub const RELIST_BACKOFF_MS_MAX: u64 = 5_000;
 /// A watch asks the server to end it after this many seconds, plus up to as many again at random.
 pub const WATCH_TIMEOUT_S_MIN: u64 = 300;
 /// Events waiting to be written to the API; more are dropped (and counted).

@@ -82,6 +82,8 @@ impl<T: Object> Reflector<T> {
     async fn run(self) {
         let mut backoff = Backoff::default();
         let mut list_needed = true;
+        // Two expirations in a row without an event between are not worth hurrying for.
+        let mut hurry = true;
         loop {
             if list_needed {
                 match self.list().await {
@@ -94,13 +96,23 @@ impl<T: Object> Reflector<T> {
                 }
             }
             let before = self.store.version();
-            match self.watch().await {
-                Ok(Ended::Resume) => {}
-                Ok(Ended::Expired) => list_needed = true,
-                Err(error) => self.log("watch", &error),
-            }
-            if self.store.version() > before && !list_needed {
-                backoff = Backoff::default();
+            let ended = self.watch().await;
+            let progress = self.store.version() > before;
+            hurry |= progress;
+            match ended {
+                Ok(Ended::Resume) => backoff = Backoff::default(),
+                Ok(Ended::Expired) => {
+                    list_needed = true;
+                    if std::mem::take(&mut hurry) {
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    self.log("watch", &error);
+                    if progress {
+                        backoff = Backoff::default();
+                    }
+                }
             }
             backoff.pause(&self.api).await;
         }
