@@ -67,6 +67,7 @@ errors! {
     TimeoutLeaderFail => Unavailable, "etcdserver: request timed out, possibly due to previous leader failure";
     TimeoutConnectionLost => Unavailable, "etcdserver: request timed out, possibly due to connection lost";
     TimeoutWaitAppliedIndex => Unavailable, "etcdserver: request timed out, waiting for the applied index took too long";
+    TimeoutLeaderTransfer => Unavailable, "etcdserver: request timed out, leader transfer took too long";
     Corrupt => DataLoss, "etcdserver: corrupt cluster";
     PermissionDenied => PermissionDenied, "etcdserver: permission denied";
     InvalidAuthToken => Unauthenticated, "etcdserver: invalid auth token";
