@@ -1,9 +1,8 @@
 //! Columns and cells that several kinds share, in kubectl's forms.
 
+use keelstone_machinery::meta;
 use keelstone_registry::Column;
 use serde_json::Value;
-use time::format_description::well_known::Rfc3339;
-use time::OffsetDateTime;
 
 use crate::json::{at, entries, items, text};
 
@@ -46,7 +45,7 @@ pub fn or_none(value: &str) -> Value {
 
 /// Seconds since 1970 of an RFC 3339 time, with or without a fraction.
 pub fn unix_s(time: &str) -> Option<i64> {
-    OffsetDateTime::parse(time, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+    meta::parse_rfc3339(time).map(|(seconds, _)| seconds)
 }
 
 /// The time since `time` in kubectl's short form; `<unknown>` if there is no time.

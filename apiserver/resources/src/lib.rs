@@ -3,15 +3,19 @@
 
 mod all;
 mod apps;
+pub mod binding;
 mod check;
 mod columns;
+mod conditions;
 pub mod constants;
 mod coordination;
 mod core;
 mod discovery;
+pub mod eviction;
 mod json;
 mod pod_spec;
 mod rbac;
+pub mod scale;
 mod scheduling;
 mod strategy;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use keelstone_machinery::SubresourceInfo;
 use keelstone_registry::WriteContext;
 use serde_json::Value;
 
-use crate::json::{copy, remove};
+use crate::json::copy;
 
 pub const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 pub const READ_WRITE: &[&str] = &["get", "patch", "update"];
@@ -27,11 +27,6 @@ pub const fn action(
     kind: &'static str,
 ) -> SubresourceInfo {
     SubresourceInfo { name, group, version, kind, verbs: &["create"] }
-}
-
-/// Drops the status that a client sent on creation.
-pub fn drop_status(object: &mut Value) {
-    remove(object, "status");
 }
 
 /// An update of the main resource leaves the status alone; one of `status` leaves the specification alone.

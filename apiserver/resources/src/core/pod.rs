@@ -80,7 +80,6 @@ impl Resource for Pods {
             let message = "Scheduling is blocked due to non-empty scheduling gates";
             let condition = json!({
                 "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": message,
-                "lastProbeTime": null, "lastTransitionTime": null,
             });
             set(&mut status, "conditions", json!([condition]));
         }

@@ -1,6 +1,7 @@
 //! Defaults of a pod's specification, as Kubernetes' v1 defaulting functions have them. `pod_spec` applies to
 //! pods and templates alike; `pod_only` to pods, after it.
 
+use keelstone_machinery::quantity::Quantity;
 use serde_json::{json, Map, Value};
 
 use super::image::default_pull_policy;
@@ -42,10 +43,6 @@ pub fn pod_spec(spec: &mut Value) {
     for volume in items_mut(spec, "volumes") {
         self::volume(volume);
     }
-    for constraint in items_mut(spec, "topologySpreadConstraints") {
-        default_if_absent(constraint, "nodeAffinityPolicy", "Honor");
-        default_if_absent(constraint, "nodeTaintsPolicy", "Ignore");
-    }
 }
 
 /// Fills the defaults that only pods have, not templates.
@@ -58,6 +55,19 @@ pub fn pod_only(spec: &mut Value) {
         }
     }
     default_if_absent(spec, "enableServiceLinks", true);
+}
+
+/// Amounts finer than a thousandth are rounded up, as the API has always kept them.
+fn round_up(resources: &mut Value) {
+    for list in ["limits", "requests"] {
+        for amount in get_mut(resources, list).and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+            let Ok(exact) = Quantity::from_value(amount) else { continue };
+            let rounded = Quantity::from_milli(exact.milli());
+            if rounded > exact && exact.milli() != i64::MAX {
+                *amount = rounded.to_string().into();
+            }
+        }
+    }
 }
 
 fn requests_from_limits(resources: &mut Value) {
@@ -74,6 +84,9 @@ fn container(container: &mut Value, host_network: bool) {
     default_if_zero(container, "terminationMessagePath", "/dev/termination-log");
     default_if_zero(container, "terminationMessagePolicy", "File");
     default_if_absent(container, "resources", json!({}));
+    if let Some(resources) = get_mut(container, "resources") {
+        round_up(resources);
+    }
     for port in items_mut(container, "ports") {
         default_if_zero(port, "protocol", "TCP");
         if host_network {
@@ -221,6 +234,13 @@ mod tests {
         pod_spec(&mut spec);
         assert_eq!(at(&spec, "enableServiceLinks"), &Value::Null);
         assert_eq!(spec["containers"][0]["resources"], json!({"limits": {"cpu": "1"}}));
+    }
+
+    #[test]
+    fn amounts_are_rounded_up_to_thousandths() {
+        let mut spec = json!({"containers": [{"resources": {"limits": {"cpu": "100u", "memory": "1Gi"}}}]});
+        pod_spec(&mut spec);
+        assert_eq!(spec["containers"][0]["resources"], json!({"limits": {"cpu": "1m", "memory": "1Gi"}}));
     }
 
     #[test]
