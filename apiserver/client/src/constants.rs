@@ -47,3 +47,8 @@ pub const FROZEN_SUSPECT_MS: u64 = 5_000;
 /// HTTP/2 flow control: what one response, and all of a connection, may have under way.
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 pub const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// The current master's /readyz is asked so often, if there is a choice of masters.
+pub const PROBE_INTERVAL_MS: u64 = 2_000;
+pub const PROBE_TIMEOUT_MS: u64 = 2_000;
+/// So many failed probes in a row make the transport look for another master.
+pub const PROBE_FAILURES_MIN: u32 = 2;

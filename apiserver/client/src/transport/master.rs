@@ -1,4 +1,5 @@
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,7 +16,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use keelstone_env::{Env, TlsConnector};
-use tokio::time::{timeout, Instant};
+use tokio::{
+    task::AbortHandle,
+    time::{timeout, Instant},
+};
 
 use super::{Body, BoxError, TransportError};
 use crate::constants::{
@@ -42,6 +46,8 @@ pub(super) struct Master {
     connect_timeout: Duration,
     idle: Mutex<Vec<Http1>>,
     shared: Mutex<Option<Http2>>,
+    /// The tasks of all open connections.
+    connections: Mutex<Vec<AbortHandle>>,
     /// Held while dialling, so that one failure answers all who wait; inside: when it last failed.
     dialling: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -72,6 +78,7 @@ impl Master {
             connect_timeout,
             idle: Mutex::default(),
             shared: Mutex::default(),
+            connections: Mutex::default(),
             dialling: tokio::sync::Mutex::default(),
         })
     }
@@ -170,7 +177,6 @@ impl Master {
                 (session.io, session.alpn.as_deref() == Some("h2"))
             }
         };
-        let address = self.address.clone();
         if http2 {
             let (link, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -181,22 +187,33 @@ impl Master {
                 .handshake(TokioIo::new(io))
                 .await
                 .map_err(io::Error::other)?;
-            self.env.spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%address, %error, "connection to the API server ended");
-                }
-            });
+            self.drive(connection);
             *lock(&self.shared) = Some(link.clone());
             return Ok(Link::Http2(link));
         }
         let (mut link, connection) = http1::handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
-        self.env.spawn(async move {
+        self.drive(connection);
+        link.ready().await.map_err(io::Error::other)?;
+        Ok(Link::Http1(link))
+    }
+
+    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+        let address = self.address.clone();
+        let task = self.env.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%address, %error, "connection to the API server ended");
             }
         });
-        link.ready().await.map_err(io::Error::other)?;
-        Ok(Link::Http1(link))
+        let mut connections = lock(&self.connections);
+        connections.retain(|connection| !connection.is_finished());
+        connections.push(task.abort_handle());
+    }
+
+    /// Closes all connections, those in use too.
+    pub fn disconnect(&self) {
+        *lock(&self.shared) = None;
+        lock(&self.idle).clear();
+        lock(&self.connections).drain(..).for_each(|connection| connection.abort());
     }
 
     fn pooled(self: &Arc<Self>, body: Incoming, link: Http1) -> Body {

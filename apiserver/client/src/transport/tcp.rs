@@ -1,22 +1,25 @@
 use std::{
     io,
     sync::{
-        atomic::{AtomicUsize, Ordering},
-        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Weak,
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{header, HeaderValue, Request, Response, StatusCode};
+use http::{header, HeaderValue, Request, Response, StatusCode, Uri};
 use keelstone_env::{ClientTls, Env};
 use tokio::time::Instant;
 
 use super::{master::Master, Body, Transport, TransportError};
 use crate::{
     client::{copy, is_mutating},
-    constants::{CONNECT_MS_MAX, FROZEN_SUSPECT_MS, READ_ATTEMPT_MS_MAX, ROUNDS_MAX, ROUND_PAUSE_MS},
+    constants::{
+        CONNECT_MS_MAX, FROZEN_SUSPECT_MS, PROBE_FAILURES_MIN, PROBE_INTERVAL_MS, PROBE_TIMEOUT_MS,
+        READ_ATTEMPT_MS_MAX, ROUNDS_MAX, ROUND_PAUSE_MS,
+    },
 };
 
 /// What a request shows beside the client certificate (which is part of [`ClientTls`]).
@@ -72,11 +75,16 @@ impl TcpOptions {
 /// with 503 or 504 while another answers it. A request is repeated elsewhere only if it certainly was not sent,
 /// or changes nothing.
 pub struct TcpTransport {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     env: Env,
     masters: Vec<Arc<Master>>,
-    current: Arc<AtomicUsize>,
+    current: AtomicUsize,
     authorization: Option<HeaderValue>,
     read_attempt_timeout: Duration,
+    probing: AtomicBool,
 }
 
 impl TcpTransport {
@@ -110,18 +118,78 @@ impl TcpTransport {
                 .map(Arc::new)
                 .ok_or_else(|| invalid(format!("not an address of the form host:port: {address:?}")))
         });
-        Ok(Self {
+        let shared = Shared {
             env: env.clone(),
             masters: masters.collect::<io::Result<_>>()?,
-            current: Arc::default(),
+            current: AtomicUsize::new(0),
             authorization,
             read_attempt_timeout: options.read_attempt_timeout,
-        })
+            probing: AtomicBool::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The address that requests go to at present.
     pub fn current_address(&self) -> &str {
-        &self.masters[self.current.load(Ordering::Relaxed)].address
+        &self.shared.masters[self.shared.current.load(Ordering::Relaxed)].address
+    }
+
+    /// Starts to probe, once, if there is a choice of masters.
+    fn probe(&self) {
+        let shared = &self.shared;
+        if shared.masters.len() > 1 && !shared.probing.swap(true, Ordering::Relaxed) {
+            shared.env.spawn(probe_all(Arc::downgrade(shared), shared.env.clone()));
+        }
+    }
+}
+
+/// Watches over the current master for as long as the transport lives. A master can lose the quorum and still
+/// answer watches, with silence: when its /readyz fails repeatedly and another's does not, all connections to it
+/// are closed, so that watches begin anew at the other.
+async fn probe_all(shared: Weak<Shared>, env: Env) {
+    let mut failures = 0;
+    loop {
+        let pause_ms = PROBE_INTERVAL_MS + env.random().below(PROBE_INTERVAL_MS / 4);
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let current = shared.current.load(Ordering::Relaxed);
+        if shared.is_ready(current).await {
+            failures = 0;
+            continue;
+        }
+        failures += 1;
+        if failures < PROBE_FAILURES_MIN {
+            continue;
+        }
+        for step in 1..shared.masters.len() {
+            let other = (current + step) % shared.masters.len();
+            if shared.is_ready(other).await {
+                tracing::info!(from = %shared.masters[current].address, to = %shared.masters[other].address,
+                    "the API server is not ready; changing to another");
+                shared.current.store(other, Ordering::Relaxed);
+                shared.masters[current].disconnect();
+                failures = 0;
+                break;
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn is_ready(&self, index: usize) -> bool {
+        let mut request = Request::new(Bytes::new());
+        *request.uri_mut() = Uri::from_static("/readyz");
+        self.authorize(&mut request);
+        let probe = self.masters[index].send(request);
+        let answer = tokio::time::timeout(Duration::from_millis(PROBE_TIMEOUT_MS), probe).await;
+        // A 404 or 403 comes from a server that is at least alive and well enough to say so.
+        matches!(answer, Ok(Ok(response)) if !response.status().is_server_error())
+    }
+
+    fn authorize(&self, request: &mut Request<Bytes>) {
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
     }
 
     /// Goes on to the master after `index`, unless somebody else already did.
@@ -136,7 +204,7 @@ impl TcpTransport {
     /// One attempt at one master. A read is given up after `read_attempt_timeout`.
     async fn attempt(&self, index: usize, request: Request<Bytes>) -> Result<Response<Body>, TransportError> {
         let safe = !is_mutating(request.method());
-        let mut watchdog = Watchdog { transport: self, index, since: self.env.now(), answered: false };
+        let mut watchdog = Watchdog { shared: self, index, since: self.env.now(), answered: false };
         let sending = self.masters[index].send(request);
         let result = if safe && self.masters.len() > 1 {
             match tokio::time::timeout(self.read_attempt_timeout, sending).await {
@@ -153,7 +221,7 @@ impl TcpTransport {
 
 /// Leaves a master whose answer the caller gave up waiting for.
 struct Watchdog<'a> {
-    transport: &'a TcpTransport,
+    shared: &'a Shared,
     index: usize,
     since: Instant,
     answered: bool,
@@ -162,7 +230,7 @@ struct Watchdog<'a> {
 impl Drop for Watchdog<'_> {
     fn drop(&mut self) {
         if !self.answered && self.since.elapsed() >= Duration::from_millis(FROZEN_SUSPECT_MS) {
-            self.transport.leave(self.index);
+            self.shared.leave(self.index);
         }
     }
 }
@@ -170,28 +238,28 @@ impl Drop for Watchdog<'_> {
 #[async_trait]
 impl Transport for TcpTransport {
     async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Body>, TransportError> {
-        if let Some(authorization) = &self.authorization {
-            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
-        }
+        self.probe();
+        let shared = &self.shared;
+        shared.authorize(&mut request);
         let safe = !is_mutating(request.method());
         let mut last = Err(TransportError::NotSent("no API server".into()));
         for round in 0..ROUNDS_MAX {
-            let first = self.current.load(Ordering::Relaxed);
-            for step in 0..self.masters.len() {
-                let index = (first + step) % self.masters.len();
-                match self.attempt(index, copy(&request)).await {
+            let first = shared.current.load(Ordering::Relaxed);
+            for step in 0..shared.masters.len() {
+                let index = (first + step) % shared.masters.len();
+                match shared.attempt(index, copy(&request)).await {
                     // A master that has lost the quorum; another may have it.
                     Ok(response) if safe && is_unable(response.status()) => last = Ok(response),
                     Ok(response) => {
-                        self.current.store(index, Ordering::Relaxed);
+                        shared.current.store(index, Ordering::Relaxed);
                         return Ok(response);
                     }
                     Err(error @ TransportError::Unanswered(_)) if !safe => {
-                        self.leave(index);
+                        shared.leave(index);
                         return Err(error);
                     }
                     Err(error) => {
-                        self.leave(index);
+                        shared.leave(index);
                         // An answer, even "unable", says more than no answer.
                         if last.is_err() {
                             last = Err(error);
@@ -203,7 +271,7 @@ impl Transport for TcpTransport {
                 break;
             }
             if round + 1 < ROUNDS_MAX {
-                tokio::time::sleep(Duration::from_millis(ROUND_PAUSE_MS + self.env.random().below(ROUND_PAUSE_MS)))
+                tokio::time::sleep(Duration::from_millis(ROUND_PAUSE_MS + shared.env.random().below(ROUND_PAUSE_MS)))
                     .await;
             }
         }
