@@ -32,8 +32,8 @@ pub struct RaftConfig {
     pub peer_tls: Option<ClientTls>,
 }
 
-/// The clocks of elections. A leader that died is replaced after at most
-/// `election_max` (until a follower gives up on it) plus one exchange of votes.
+/// The clocks of elections. A follower gives up on a silent leader after `election_max` plus a random time
+/// between `election_min` and `election_max`; then votes are exchanged twice (pre-vote and vote).
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     pub heartbeat: Duration,
@@ -47,8 +47,8 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(500),
-            election_max: Duration::from_millis(900),
+            election_min: Duration::from_millis(300),
+            election_max: Duration::from_millis(500),
             request_max: Duration::from_secs(5),
         }
     }

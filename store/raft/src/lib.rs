@@ -1,11 +1,32 @@
 //! The replicated log: consensus (openraft) over the WAL, with the MVCC store as its state machine.
 //!
 //! The only crate that names openraft. [`RaftNode`] is what the rest of the store sees.
+//!
+//! Invariants: an entry is applied only once the local log has it on disk; the log is purged only up to what
+//! the state machine has on disk; a snapshot is on disk before its installation is answered; an outcome that
+//! is not known is said to be unknown and never tried again.
 
 mod config;
 pub mod constants;
+mod convert;
+mod core;
 mod error;
+mod follow;
+mod lease_clocks;
+mod lease_expiry;
+mod log_store;
+mod maintenance;
+mod network;
+mod node;
+mod outcome;
+mod peers;
+mod proposer;
+mod reads;
+mod service;
+mod snapshot;
+mod state_machine;
 mod status;
+mod types;
 
 /// The messages that members exchange.
 #[allow(missing_docs, clippy::all)]
@@ -15,4 +36,6 @@ pub(crate) mod peer {
 
 pub use config::{Limits, MemberInfo, RaftConfig, Timing};
 pub use error::RaftError;
+pub use node::RaftNode;
+pub use service::{PeerHandler, PeerService};
 pub use status::RaftStatus;

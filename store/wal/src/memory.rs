@@ -34,7 +34,7 @@ pub(crate) struct Memory {
     slots: VecDeque<Slot>,
     next_serial: u64,
     pub marks: Marks,
-    /// The highest index that is on disk for good.
+    /// The index after the last entry that is on disk for good.
     pub durable: u64,
     cached_bytes: usize,
     /// All slots before this index are evicted or were never cached.
@@ -88,7 +88,7 @@ impl Memory {
             let Some(slot) = self.slots.pop_back() else { break };
             self.cached_bytes -= slot.body.map_or(0, |body| body.len());
         }
-        self.durable = self.durable.min(from.saturating_sub(1));
+        self.durable = self.durable.min(from);
         self.evicted_before = self.evicted_before.min(from);
     }
 
@@ -102,7 +102,7 @@ impl Memory {
             self.cached_bytes -= slot.and_then(|slot| slot.body).map_or(0, |body| body.len());
             self.first += 1;
         }
-        self.durable = self.durable.max(through);
+        self.durable = self.durable.max(through + 1);
         self.marks.purged = Some((through, mark));
     }
 

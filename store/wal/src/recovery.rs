@@ -45,7 +45,7 @@ pub(crate) fn recover(env: &Env, dir: &Path) -> Result<Recovered, WalError> {
         None => OpenSegment::create(env, dir, 1, &memory.marks)?,
     };
     check_beginning(dir, &memory)?;
-    memory.durable = memory.last().map_or(0, |(index, _)| index).max(memory.durable);
+    memory.durable = memory.last().map_or(0, |(index, _)| index + 1).max(memory.durable);
     Ok(Recovered { memory, current, closed })
 }
 

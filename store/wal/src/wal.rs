@@ -41,7 +41,7 @@ pub struct WalState {
     pub committed: Option<Bytes>,
     /// The index up to which the log was purged, and the mark that was given with it.
     pub purged: Option<(u64, Bytes)>,
-    /// The highest index that is durable.
+    /// All entries before this index are durable.
     pub durable: u64,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     pub env: Env,
     pub options: WalOptions,
     memory: Mutex<Memory>,
-    /// The highest durable index, or why there will be none.
+    /// The index after the last durable entry, or why there will be none.
     pub durable: watch::Sender<Result<u64, WalError>>,
 }
 
@@ -203,7 +203,7 @@ impl Wal {
     /// Waits until entry `index` is durable.
     pub async fn wait_durable(&self, index: u64) -> Result<(), WalError> {
         let mut durable = self.shared.durable.subscribe();
-        let reached = durable.wait_for(|durable| durable.as_ref().map_or(true, |durable| *durable >= index)).await;
+        let reached = durable.wait_for(|durable| durable.as_ref().map_or(true, |durable| *durable > index)).await;
         match reached {
             Ok(durable) => durable.as_ref().map(|_| ()).map_err(Clone::clone),
             Err(_) => Err(WalError::Closed),

@@ -203,7 +203,7 @@ impl Writer {
         for (index, serial, place) in placed {
             // An entry that was truncated meanwhile is not durable in any useful sense.
             if memory.placed(index, serial, place, self.shared.options.cache_bytes_max) {
-                memory.durable = memory.durable.max(index);
+                memory.durable = memory.durable.max(index + 1);
             }
         }
         let durable = memory.durable;

@@ -1,0 +1,169 @@
+//! When leases end. Only the leader counts, by its monotonic clock.
+//!
+//! A new leader gives every lease its full time to live from the moment it began to lead, without touching
+//! any of them: only those that were granted or renewed in its term have a deadline of their own at once,
+//! the others are listed in the background. So a lease never ends earlier than its time to live after the
+//! last keep-alive that was acknowledged, whoever acknowledged it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use keelstone_env::Env;
+use keelstone_mvcc::{LeaseEvent, LeaseInfo};
+use tokio::time::Instant;
+
+/// Longest time that is counted; the longest lease allowed is longer than any machine runs.
+const TTL_S_COUNTED_MAX: u64 = 10 * 365 * 24 * 3600;
+
+#[derive(Default)]
+struct Clocks {
+    /// The term in which this member leads, and since when.
+    leading: Option<(u64, Instant)>,
+    /// All leases must be listed (again).
+    unlisted: bool,
+    deadlines: BTreeMap<i64, Instant>,
+    queue: BTreeSet<(Instant, i64)>,
+    /// Their expiry is proposed: they cannot be renewed any more.
+    expiring: BTreeSet<i64>,
+}
+
+impl Clocks {
+    fn set(&mut self, id: i64, deadline: Instant) {
+        if let Some(old) = self.deadlines.insert(id, deadline) {
+            self.queue.remove(&(old, id));
+        }
+        self.queue.insert((deadline, id));
+    }
+
+    fn remove(&mut self, id: i64) {
+        if let Some(old) = self.deadlines.remove(&id) {
+            self.queue.remove(&(old, id));
+        }
+        self.expiring.remove(&id);
+    }
+}
+
+pub(crate) struct LeaseClocks {
+    env: Env,
+    clocks: Mutex<Clocks>,
+}
+
+fn ttl(ttl_s: i64) -> Duration {
+    Duration::from_secs(u64::try_from(ttl_s).unwrap_or(0).min(TTL_S_COUNTED_MAX))
+}
+
+impl LeaseClocks {
+    pub(crate) fn new(env: Env) -> Self {
+        Self { env, clocks: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Clocks> {
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called whenever the role may have changed. Takes no time, however many leases there are.
+    pub(crate) fn lead(&self, term: Option<u64>) {
+        let mut clocks = self.lock();
+        if clocks.leading.map(|(term, _)| term) == term {
+            return;
+        }
+        *clocks =
+            Clocks { leading: term.map(|term| (term, self.env.now())), unlisted: term.is_some(), ..Clocks::default() };
+    }
+
+    /// Follows what was applied.
+    pub(crate) fn observe(&self, event: LeaseEvent) {
+        let mut clocks = self.lock();
+        if clocks.leading.is_none() {
+            return;
+        }
+        match event {
+            LeaseEvent::Granted(lease) => clocks.set(lease.id, self.env.now() + ttl(lease.ttl_s)),
+            LeaseEvent::Revoked { id } => clocks.remove(id),
+            LeaseEvent::Reset => clocks.unlisted = true,
+        }
+    }
+
+    /// True once after this member began to lead: all leases must then be passed to [`LeaseClocks::list`].
+    pub(crate) fn wants_list(&self) -> bool {
+        std::mem::take(&mut self.lock().unlisted)
+    }
+
+    /// Gives leases that have no deadline yet their full time from the moment this member began to lead.
+    pub(crate) fn list(&self, leases: &[LeaseInfo]) {
+        let mut clocks = self.lock();
+        let Some((_, since)) = clocks.leading else { return };
+        for lease in leases {
+            if !clocks.deadlines.contains_key(&lease.id) && !clocks.expiring.contains(&lease.id) {
+                clocks.set(lease.id, since + ttl(lease.ttl_s));
+            }
+        }
+    }
+
+    /// The term in which this member leads, and leases whose time is over, at most `max`. They cannot be
+    /// renewed until [`LeaseClocks::retry`] says so.
+    pub(crate) fn due(&self, max: usize) -> Option<(u64, Vec<i64>)> {
+        let now = self.env.now();
+        let mut clocks = self.lock();
+        let (term, _) = clocks.leading?;
+        let mut due = Vec::new();
+        while due.len() < max {
+            match clocks.queue.first() {
+                Some((deadline, id)) if *deadline <= now => {
+                    let id = *id;
+                    clocks.remove(id);
+                    clocks.expiring.insert(id);
+                    due.push(id);
+                }
+                _ => break,
+            }
+        }
+        Some((term, due))
+    }
+
+    /// The expiry of `id` was not carried out, or nobody knows: it is due again after `pause`.
+    pub(crate) fn retry(&self, term: u64, id: i64, pause: Duration) {
+        let deadline = self.env.now() + pause;
+        let mut clocks = self.lock();
+        if clocks.leading.map(|(term, _)| term) == Some(term) && clocks.expiring.remove(&id) {
+            clocks.set(id, deadline);
+        }
+    }
+
+    /// The expiry of `id` was carried out.
+    pub(crate) fn settled(&self, id: i64) {
+        self.lock().expiring.remove(&id);
+    }
+
+    /// When the next lease is due.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.lock().queue.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Starts a lease's time anew. The caller has had its leadership confirmed. False if this member does
+    /// not lead or the lease is being revoked.
+    pub(crate) fn renew(&self, lease: LeaseInfo) -> bool {
+        let deadline = self.env.now() + ttl(lease.ttl_s);
+        let mut clocks = self.lock();
+        if clocks.leading.is_none() || clocks.expiring.contains(&lease.id) {
+            return false;
+        }
+        clocks.set(lease.id, deadline);
+        true
+    }
+
+    /// How long the lease still lives; `None` if this member does not lead.
+    pub(crate) fn remaining(&self, lease: LeaseInfo) -> Option<Duration> {
+        let now = self.env.now();
+        let clocks = self.lock();
+        let (_, since) = clocks.leading?;
+        if clocks.expiring.contains(&lease.id) {
+            return Some(Duration::ZERO);
+        }
+        let deadline = clocks.deadlines.get(&lease.id).copied().unwrap_or(since + ttl(lease.ttl_s));
+        Some(deadline.saturating_duration_since(now))
+    }
+}

@@ -1,0 +1,48 @@
+//! The task that revokes leases whose time is over, while this member leads.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use keelstone_mvcc::{Command, LeaseExpire, Op};
+use prost::Message;
+
+use crate::{constants::LEASE_EXPIRIES_BATCH_MAX, core::Core, outcome::Outcome};
+
+/// How late a lease may end.
+const TICK: Duration = Duration::from_millis(200);
+/// Pause before an expiry whose fate is unknown is proposed again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        if core.clocks.wants_list() {
+            let mvcc = Arc::clone(&core.mvcc);
+            let leases = core.env.offload(move || mvcc.leases()).await;
+            core.clocks.list(&leases);
+        }
+        if core.clocks.next().is_some_and(|next| next <= core.env.now()) {
+            expire(&core).await;
+        }
+    }
+}
+
+/// Proposes what is due, here and nowhere else: another leader counts for itself.
+async fn expire(core: &Core) {
+    let Some((term, due)) = core.clocks.due(LEASE_EXPIRIES_BATCH_MAX) else { return };
+    let commands = due.iter().map(|id| command(term, *id)).collect();
+    let mut outcomes = core.write_here(commands).await.boxed();
+    let deadline = core.deadline();
+    for id in due {
+        match tokio::time::timeout_at(deadline, outcomes.next()).await {
+            Ok(Some(Outcome::Answered(_))) => core.clocks.settled(id),
+            // Proposing it twice is harmless: the second finds nothing.
+            _ => core.clocks.retry(term, id, RETRY_PAUSE),
+        }
+    }
+}
+
+fn command(term: u64, id: i64) -> bytes::Bytes {
+    let op = Op::LeaseExpire(LeaseExpire { id, term });
+    Command { proposer_term: term, op: Some(op) }.encode_to_vec().into()
+}

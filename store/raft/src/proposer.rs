@@ -1,0 +1,185 @@
+//! The one task of a member that proposes: it drains its queue into the log, or to the leader, in batches.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use keelstone_mvcc::Response;
+use tokio::{
+    sync::{mpsc, oneshot, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use crate::{
+    constants::{PROPOSALS_BATCH_BYTES_MAX, PROPOSALS_BATCH_MAX, PROPOSAL_BATCHES_IN_FLIGHT_MAX},
+    core::{Core, Leader},
+    outcome::Outcome,
+    peer,
+    peers::{never_sent, Client},
+    RaftError,
+};
+
+/// Pause before a command that no leader took is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// A command and who waits for it.
+pub(crate) struct Pending {
+    pub command: Bytes,
+    pub deadline: Instant,
+    pub reply: oneshot::Sender<Result<Response, RaftError>>,
+}
+
+impl Pending {
+    fn end(self, result: Result<Response, RaftError>) {
+        // Whoever asked may be gone.
+        let _ = self.reply.send(result);
+    }
+}
+
+pub(crate) struct Proposer {
+    core: Arc<Core>,
+    /// Where commands go back to that certainly were not taken.
+    again: mpsc::WeakSender<Pending>,
+    in_flight: Arc<Semaphore>,
+}
+
+impl Proposer {
+    pub(crate) fn new(core: Arc<Core>, again: mpsc::WeakSender<Pending>) -> Self {
+        Self { core, again, in_flight: Arc::new(Semaphore::new(PROPOSAL_BATCHES_IN_FLIGHT_MAX)) }
+    }
+
+    /// Runs until the node is gone.
+    pub(crate) async fn run(self, mut queue: mpsc::Receiver<Pending>) {
+        let mut waiting = Vec::new();
+        while queue.recv_many(&mut waiting, PROPOSALS_BATCH_MAX).await > 0 {
+            for batch in cut(std::mem::take(&mut waiting)) {
+                self.dispatch(batch).await;
+            }
+        }
+    }
+
+    /// Sends one batch on its way as soon as there is room and a leader.
+    async fn dispatch(&self, mut batch: Vec<Pending>) {
+        let Ok(room) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
+        loop {
+            batch = expire(batch, self.core.env.now(), &RaftError::Timeout);
+            let Some(earliest) = batch.iter().map(|pending| pending.deadline).min() else { return };
+            match self.core.leader(earliest).await {
+                Ok(Leader::Here) => return self.send_here(batch, room).await,
+                Ok(Leader::At(client)) => return self.send_to(client, batch, room),
+                Err(RaftError::NoLeader) if self.core.env.now() < earliest => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(RaftError::NoLeader) => batch = expire(batch, self.core.env.now(), &RaftError::NoLeader),
+                Err(error) => {
+                    for pending in batch {
+                        pending.end(Err(error.clone()));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn send_here(&self, batch: Vec<Pending>, room: OwnedSemaphorePermit) {
+        let commands = batch.iter().map(|pending| pending.command.clone()).collect();
+        // Awaited here, so that batches enter the log in their order.
+        let mut outcomes = self.core.write_here(commands).await.boxed();
+        let again = self.again.clone();
+        self.core.env.spawn(async move {
+            let mut refused = Vec::new();
+            for pending in batch {
+                match tokio::time::timeout_at(pending.deadline, outcomes.next()).await {
+                    Ok(Some(Outcome::NotLeader)) => refused.push(pending),
+                    Ok(Some(outcome)) => pending.end(outcome.into_result()),
+                    Ok(None) => pending.end(Err(RaftError::Unknown("the member stopped".into()))),
+                    Err(_) => pending.end(Err(RaftError::Unknown("not committed in time".into()))),
+                }
+            }
+            drop(room);
+            retry(again, refused).await;
+        });
+    }
+
+    fn send_to(&self, mut client: Client, batch: Vec<Pending>, room: OwnedSemaphorePermit) {
+        let again = self.again.clone();
+        self.core.env.spawn(async move {
+            let latest = batch.iter().map(|pending| pending.deadline).max();
+            let commands = batch.iter().map(|pending| pending.command.clone()).collect();
+            let call = client.forward(peer::ForwardRequest { commands });
+            let answer = match latest {
+                Some(latest) => tokio::time::timeout_at(latest, call).await,
+                None => return,
+            };
+            let refused = match answer {
+                Ok(Ok(response)) => answer_all(batch, response.into_inner().outcomes),
+                Ok(Err(status)) if never_sent(&status) => batch,
+                Ok(Err(status)) => unknown(batch, &format!("the leader did not answer: {}", status.message())),
+                Err(_) => unknown(batch, "the leader did not answer in time"),
+            };
+            drop(room);
+            retry(again, refused).await;
+        });
+    }
+}
+
+/// Gives each command its outcome; returns those that were not taken.
+fn answer_all(batch: Vec<Pending>, outcomes: Vec<peer::Outcome>) -> Vec<Pending> {
+    let mut refused = Vec::new();
+    let mut outcomes = outcomes.into_iter().map(Outcome::from_wire);
+    for pending in batch {
+        match outcomes.next() {
+            Some(Outcome::NotLeader) => refused.push(pending),
+            Some(outcome) => pending.end(outcome.into_result()),
+            None => pending.end(Err(RaftError::Unknown("the leader's answer is incomplete".into()))),
+        }
+    }
+    refused
+}
+
+fn unknown(batch: Vec<Pending>, why: &str) -> Vec<Pending> {
+    for pending in batch {
+        pending.end(Err(RaftError::Unknown(why.to_owned())));
+    }
+    Vec::new()
+}
+
+/// Ends those whose time is over with `error`; returns the others.
+fn expire(batch: Vec<Pending>, now: Instant, error: &RaftError) -> Vec<Pending> {
+    let (rest, over): (Vec<_>, Vec<_>) = batch.into_iter().partition(|pending| pending.deadline > now);
+    for pending in over {
+        pending.end(Err(error.clone()));
+    }
+    rest
+}
+
+/// Queues commands again that certainly are in no log. Their deadline stays.
+async fn retry(again: mpsc::WeakSender<Pending>, refused: Vec<Pending>) {
+    if refused.is_empty() {
+        return;
+    }
+    tokio::time::sleep(RETRY_PAUSE).await;
+    for pending in refused {
+        let Some(queue) = again.upgrade() else { return pending.end(Err(RaftError::Stopped)) };
+        if let Err(error) = queue.send(pending).await {
+            error.0.end(Err(RaftError::Stopped));
+        }
+    }
+}
+
+/// Cuts a batch where it holds too many bytes.
+fn cut(waiting: Vec<Pending>) -> Vec<Vec<Pending>> {
+    let mut batches = Vec::new();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    for pending in waiting {
+        if bytes + pending.command.len() > PROPOSALS_BATCH_BYTES_MAX && !batch.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes += pending.command.len();
+        batch.push(pending);
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
+}

@@ -1,0 +1,230 @@
+//! What the other members call.
+
+use std::time::Duration;
+
+use futures::{stream::BoxStream, StreamExt};
+use openraft::raft::{TransferLeaderError, TransferLeaderRequest};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    constants::{MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_TIME_MAX},
+    convert::{self, Invalid},
+    peer::{self, peer_server::Peer, peer_server::PeerServer, snapshot_request::Part},
+    peers::{CLUSTER_HEADER, MEMBER_HEADER},
+    snapshot::{SnapshotHandle, Spool, Spooled},
+    types::{Snapshot, SnapshotMeta},
+    RaftError, RaftNode,
+};
+
+/// The service for the listener that members reach: add it to a tonic server.
+pub type PeerService = PeerServer<PeerHandler>;
+
+/// Answers the other members.
+#[derive(Clone)]
+pub struct PeerHandler {
+    node: RaftNode,
+}
+
+pub(crate) fn service(node: RaftNode) -> PeerService {
+    PeerServer::new(PeerHandler { node })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+impl From<Invalid> for Status {
+    fn from(error: Invalid) -> Self {
+        Status::invalid_argument(error.to_string())
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+fn refuse(error: RaftError) -> Status {
+    match error {
+        RaftError::NoLeader => Status::failed_precondition("not the leader"),
+        other => unavailable(other),
+    }
+}
+
+impl PeerHandler {
+    /// Refuses what is meant for another cluster or another member.
+    fn check<T>(&self, request: Request<T>) -> Result<T, Status> {
+        let config = &self.node.core().config;
+        let header =
+            |name| request.metadata().get(name).and_then(|value| value.to_str().ok()).and_then(|v| v.parse().ok());
+        if header(CLUSTER_HEADER) != Some(config.cluster_id) {
+            return Err(Status::failed_precondition("cluster ID mismatch"));
+        }
+        if header(MEMBER_HEADER) != Some(config.id) {
+            return Err(Status::failed_precondition("member ID mismatch"));
+        }
+        Ok(request.into_inner())
+    }
+
+    /// Takes a whole snapshot into a file.
+    async fn receive(&self, mut parts: Streaming<peer::SnapshotRequest>) -> Result<Spooled, Status> {
+        let core = self.node.core();
+        let (env, dir) = (core.env.clone(), self.node.incoming_dir());
+        let mut spool = core.env.offload(move || Spool::create(&env, &dir)).await.map_err(unavailable)?;
+        loop {
+            match next_part(&mut parts).await? {
+                Some(Part::Chunk(chunk)) => {
+                    let pushed = core.env.offload(move || {
+                        let mut spool = spool;
+                        spool.push(&chunk).map(|()| spool)
+                    });
+                    spool = pushed.await.map_err(unavailable)?;
+                }
+                Some(Part::End(chunks)) if chunks == spool.chunks() => return Ok(spool.finish()),
+                Some(Part::Head(_)) => return Err(Status::invalid_argument("a second head")),
+                Some(Part::End(_)) | None => return Err(Status::data_loss("the snapshot is incomplete")),
+            }
+        }
+    }
+}
+
+async fn next_part(parts: &mut Streaming<peer::SnapshotRequest>) -> Result<Option<Part>, Status> {
+    let next = tokio::time::timeout(SNAPSHOT_CHUNK_TIME_MAX, parts.message()).await;
+    let next = next.map_err(|_| Status::deadline_exceeded("the next chunk did not come in time"))?;
+    Ok(next?.and_then(|request| request.part))
+}
+
+#[tonic::async_trait]
+impl Peer for PeerHandler {
+    async fn vote(&self, request: Request<peer::VoteRequest>) -> Result<Response<peer::VoteResponse>, Status> {
+        let request = convert::vote_request_in(self.check(request)?)?;
+        let response = self.node.core().raft.vote(request).await.map_err(unavailable)?;
+        Ok(Response::new(convert::vote_response_out(&response)))
+    }
+
+    async fn pre_vote(&self, request: Request<peer::VoteRequest>) -> Result<Response<peer::VoteResponse>, Status> {
+        let request = convert::vote_request_in(self.check(request)?)?;
+        let response = self.node.core().raft.pre_vote(request).await.map_err(unavailable)?;
+        Ok(Response::new(convert::vote_response_out(&response)))
+    }
+
+    async fn append(&self, request: Request<peer::AppendRequest>) -> Result<Response<peer::AppendResponse>, Status> {
+        let request = convert::append_in(self.check(request)?)?;
+        let (previous, last) =
+            (request.prev_log_id, request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
+        let response = self.node.core().raft.append_entries(request).await.map_err(unavailable)?;
+        Ok(Response::new(convert::append_result_out(&response.into_stream_result(previous, last))))
+    }
+
+    type AppendStreamStream = BoxStream<'static, Result<peer::AppendResponse, Status>>;
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<peer::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        // A message that cannot be read ends the stream, as a broken connection does.
+        let requests = self.check(request)?.map_while_valid();
+        let answers = self.node.core().raft.stream_append(requests);
+        let answers = answers.map(|answer| match answer {
+            Ok(result) => Ok(convert::append_result_out(&result)),
+            Err(fatal) => Err(unavailable(fatal)),
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<peer::SnapshotRequest>>,
+    ) -> Result<Response<peer::SnapshotResponse>, Status> {
+        let mut parts = self.check(request)?;
+        let Some(Part::Head(head)) = next_part(&mut parts).await? else {
+            return Err(Status::invalid_argument("the head is missing"));
+        };
+        let vote = convert::vote_in(head.vote)?;
+        let last_membership = convert::stored_membership_in(head.membership.unwrap_or_default())?;
+        let last_log_id = head.last_log_id.map(convert::log_id_in);
+        if last_log_id.is_none() {
+            return Err(Status::invalid_argument("the snapshot is of an empty log"));
+        }
+        // One at a time: a second one waits, and the first ends when its sender is gone.
+        let _turn = self.node.receiving().lock().await;
+        let spooled = self.receive(parts).await?;
+        let meta = SnapshotMeta { last_log_id, last_membership };
+        let snapshot = Snapshot { meta, snapshot: SnapshotHandle::Spooled(spooled) };
+        let response = self.node.core().raft.install_full_snapshot(vote, snapshot).await.map_err(unavailable)?;
+        Ok(Response::new(peer::SnapshotResponse { vote: Some(convert::vote_out(&response.vote)) }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<peer::TransferRequest>,
+    ) -> Result<Response<peer::TransferResponse>, Status> {
+        let request = self.check(request)?;
+        let from = convert::vote_in(request.from_leader)?;
+        let transfer = TransferLeaderRequest::new(from, request.to_node, request.last_log_id.map(convert::log_id_in));
+        let response = self.node.core().raft.handle_transfer_leader(transfer).await.map_err(unavailable)?;
+        Ok(Response::new(match response {
+            Ok(()) => peer::TransferResponse { accepted: true, vote: None, flushed: None },
+            Err(TransferLeaderError::VoteChanged { actual, .. }) => {
+                peer::TransferResponse { accepted: false, vote: Some(convert::vote_out(&actual)), flushed: None }
+            }
+            Err(TransferLeaderError::LogNotFlushed { actual, .. }) => peer::TransferResponse {
+                accepted: false,
+                vote: None,
+                flushed: actual.as_ref().map(convert::log_id_out),
+            },
+        }))
+    }
+
+    async fn forward(&self, request: Request<peer::ForwardRequest>) -> Result<Response<peer::ForwardResponse>, Status> {
+        let commands = self.check(request)?.commands;
+        let outcomes = self.node.core().write_here(commands).await;
+        let outcomes = outcomes.map(crate::outcome::Outcome::into_wire).collect().await;
+        Ok(Response::new(peer::ForwardResponse { outcomes }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<peer::ReadIndexRequest>,
+    ) -> Result<Response<peer::ReadIndexResponse>, Status> {
+        self.check(request)?;
+        let deadline = self.node.core().env.now() + self.node.core().config.timing.election_max * 2;
+        let index = self.node.reads().index(true, deadline).await.map_err(refuse)?;
+        Ok(Response::new(peer::ReadIndexResponse { index }))
+    }
+
+    async fn lease(&self, request: Request<peer::LeaseRequest>) -> Result<Response<peer::LeaseResponse>, Status> {
+        let request = self.check(request)?;
+        let deadline = self.node.core().env.now() + self.node.core().config.timing.election_max * 2;
+        let lease = self.node.lease_here(request.id, request.renew, deadline).await.map_err(refuse)?;
+        Ok(Response::new(match lease {
+            None => peer::LeaseResponse::default(),
+            Some((remaining, granted_s)) => {
+                peer::LeaseResponse { found: true, remaining_s: seconds(remaining), granted_s }
+            }
+        }))
+    }
+}
+
+/// Whole seconds.
+pub(crate) fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Readable append requests of a stream, up to the first that is not.
+trait MapWhileValid {
+    fn map_while_valid(self) -> BoxStream<'static, openraft::raft::AppendEntriesRequest<crate::types::TypeConfig>>;
+}
+
+impl MapWhileValid for Streaming<peer::AppendRequest> {
+    fn map_while_valid(self) -> BoxStream<'static, openraft::raft::AppendEntriesRequest<crate::types::TypeConfig>> {
+        futures::stream::unfold(self, |mut stream| async move {
+            let request = stream.message().await.ok()??;
+            match convert::append_in(request) {
+                Ok(request) => Some((request, stream)),
+                Err(error) => {
+                    tracing::warn!(%error, "a member sent an append request that cannot be read");
+                    None
+                }
+            }
+        })
+        .boxed()
+    }
+}
