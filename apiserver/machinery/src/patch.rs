@@ -1,33 +1,24 @@
 //! The three patches that carry no ownership: JSON patch, merge patch, strategic merge patch.
 
-use serde_json::Value;
+mod json;
+mod merge;
+mod strategic;
 
-use crate::gvk::GroupVersionKind;
-use crate::status::{ApiResult, ApiStatus};
+pub use json::json_patch;
+pub use merge::merge_patch;
+pub use strategic::strategic_merge_patch;
 
-/// Applies a JSON patch (RFC 6902).
-///
-/// # Errors
-/// 400 if it is malformed, 413 over the bound, 422 if an operation does not fit the document.
-pub fn json_patch(document: &Value, patch: &Value) -> ApiResult<Value> {
-    let _ = (document, patch);
-    Err(ApiStatus::unsupported_media_type(&[]))
-}
+use crate::status::{ApiStatus, Cause, Details};
 
-/// Applies a merge patch (RFC 7386).
-///
-/// # Errors
-/// 400 if it is not a map.
-pub fn merge_patch(document: &Value, patch: &Value) -> ApiResult<Value> {
-    let _ = (document, patch);
-    Err(ApiStatus::unsupported_media_type(&[]))
-}
+/// Media types of the patches that PATCH takes.
+pub const JSON_PATCH: &str = "application/json-patch+json";
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+pub const STRATEGIC_MERGE_PATCH: &str = "application/strategic-merge-patch+json";
+pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
-/// Applies a strategic merge patch: lists merge by the keys that the kind's schema names.
-///
-/// # Errors
-/// 400 for a malformed patch or directive, 415 for a kind without a schema.
-pub fn strategic_merge_patch(gvk: &GroupVersionKind, document: &Value, patch: &Value) -> ApiResult<Value> {
-    let _ = (gvk, document, patch);
-    Err(ApiStatus::unsupported_media_type(&[]))
+/// 422 for a patch that does not fit the document.
+fn does_not_apply(message: String) -> ApiStatus {
+    let cause = Cause { reason: "UnexpectedServerResponse".into(), message, field: String::new() };
+    ApiStatus::unprocessable("the server rejected our request due to an error in our request")
+        .with_details(Details { causes: vec![cause], ..Details::default() })
 }
