@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 
 use crate::check;
 use crate::conditions;
-use crate::json::{child, entries, has, is_empty, set, text};
+use crate::json::{child, entries, get_mut, has, is_empty, remove, set, text};
 
 /// Checks the body of a binding of the pod `name`.
 ///
@@ -33,7 +33,7 @@ pub fn validate(binding: &Value, name: &str) -> ApiResult<()> {
     Err(ApiStatus::invalid(&GroupKind { group: String::new(), kind: "Binding".into() }, name, causes))
 }
 
-/// Binds `pod` as the checked `binding` says: node, annotations, condition `PodScheduled`.
+/// Binds `pod` as the checked `binding` says: node, labels, annotations, condition `PodScheduled`.
 ///
 /// # Errors
 /// 409 if the pod is another one than the binding means, is being deleted, has a node already or is held back
@@ -46,6 +46,13 @@ pub fn apply(binding: &Value, pod: &mut Value, now_unix_s: i64) -> ApiResult<()>
     }
     for (key, value) in entries(binding, "metadata.annotations") {
         meta::set_annotation(pod, key, value.as_str());
+    }
+    for (key, value) in entries(binding, "metadata.labels") {
+        meta::set_label(pod, key, value.as_str());
+    }
+    if let Some(status) = get_mut(pod, "status") {
+        // The node that was being made free is of no interest any more.
+        remove(status, "nominatedNodeName");
     }
     let condition = json!({
         "type": "PodScheduled", "status": "True", "lastTransitionTime": meta::rfc3339_from_unix(now_unix_s),
@@ -97,9 +104,10 @@ mod tests {
 
     #[test]
     fn a_pod_gets_one_node_once() {
-        let mut pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"phase": "Pending"}});
+        let mut pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"phase": "Pending", "nominatedNodeName": "w2"}});
         apply(&binding(), &mut pod, 60).unwrap();
         assert_eq!(pod["spec"]["nodeName"], "w1");
+        assert_eq!(pod["status"].get("nominatedNodeName"), None);
         assert_eq!(pod["metadata"]["annotations"], json!({"a": "b"}));
         assert_eq!(
             pod["status"]["conditions"],

@@ -101,7 +101,8 @@ impl Resource for ReplicaSets {
             columns::age(object, now_unix_s),
             containers,
             images,
-            selector,
+            // Unlike a Deployment's, an empty selector is shown as none.
+            columns::or_none(selector.as_str().unwrap_or("")),
         ]
     }
 }
@@ -117,7 +118,7 @@ mod tests {
             "metadata": {"name": "a"}, "status": {"replicas": 2, "readyReplicas": 1},
             "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "c", "image": "i"}, {"name": "d", "image": "j"}]}}},
         });
-        assert_eq!(cells(&ReplicaSets, &object, 0), ["a", "3", "2", "1", "<unknown>", "c,d", "i,j", ""]);
+        assert_eq!(cells(&ReplicaSets, &object, 0), ["a", "3", "2", "1", "<unknown>", "c,d", "i,j", "<none>"]);
     }
 
     #[test]

@@ -59,6 +59,12 @@ fn required_keys(kind: &str) -> &'static [&'static str] {
     }
 }
 
+/// True if the base64 value holds a JSON object.
+fn is_json(value: &Value) -> bool {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap_or("")).unwrap_or_default();
+    serde_json::from_slice::<Value>(&bytes).is_ok_and(|value| value.is_object())
+}
+
 fn validate_type(object: &Value, causes: &mut Causes) {
     let kind = text(object, "type");
     if kind == "kubernetes.io/service-account-token"
@@ -71,8 +77,13 @@ fn validate_type(object: &Value, causes: &mut Causes) {
         check::required(causes, "data[password]", "");
     }
     for key in required_keys(kind) {
-        if at(object, "data").get(*key).is_none() {
-            check::required(causes, &format!("data[{key}]"), "");
+        match at(object, "data").get(*key) {
+            None => check::required(causes, &format!("data[{key}]"), ""),
+            Some(value) if key.starts_with(".docker") && !is_json(value) => {
+                let redacted = "<secret contents redacted>".into();
+                check::invalid(causes, &format!("data[{key}]"), &redacted, "must be a JSON object");
+            }
+            Some(_) => {}
         }
     }
 }
@@ -152,6 +163,11 @@ mod tests {
             vec!["data[tls.key]: Required value"]
         );
         assert!(errors(&Secrets, json!({"type": "example.com/own"})).is_empty());
+        let docker = |text: &str| {
+            let kind = "kubernetes.io/dockerconfigjson";
+            errors(&Secrets, json!({"type": kind, "stringData": {".dockerconfigjson": text}})).len()
+        };
+        assert_eq!((docker("{}"), docker("x")), (0, 1));
     }
 
     #[test]

@@ -142,7 +142,11 @@ impl Resource for EndpointSlices {
     }
 
     fn row(&self, object: &Value, now_unix_s: i64) -> Vec<Value> {
-        let port = |port: &Value| int(port, "port").map_or("*".to_owned(), |number| number.to_string());
+        let port = |port: &Value| match (int(port, "port"), port.get("name")) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(name)) => name.as_str().unwrap_or("").to_owned(),
+            (None, None) => "*".to_owned(),
+        };
         let ports: Vec<String> = items(object, "ports").iter().map(port).collect();
         let addresses: Vec<String> = items(object, "endpoints")
             .iter()
@@ -203,9 +207,9 @@ mod tests {
 
     #[test]
     fn row() {
-        let object = json!({"metadata": {"name": "a"}, "addressType": "IPv4", "ports": [{"port": 80}, {}],
+        let object = json!({"metadata": {"name": "a"}, "addressType": "IPv4", "ports": [{"port": 80}, {}, {"name": "a"}],
             "endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}]});
-        assert_eq!(cells(&EndpointSlices, &object, 0), ["a", "IPv4", "80,*", "10.0.0.1,10.0.0.2", "<unknown>"]);
+        assert_eq!(cells(&EndpointSlices, &object, 0), ["a", "IPv4", "80,*,a", "10.0.0.1,10.0.0.2", "<unknown>"]);
         assert_eq!(cells(&EndpointSlices, &json!({}), 0)[2..4], ["<unset>", "<unset>"]);
     }
 }

@@ -23,6 +23,10 @@ pub fn pod(pod: &Value, causes: &mut Causes) {
     if !is_empty(pod, "spec.schedulingGates") && !is_empty(pod, "spec.nodeName") {
         check::forbidden(causes, "spec.nodeName", "cannot be set until all schedulingGates have been cleared");
     }
+    if !is_empty(pod, "spec.ephemeralContainers") {
+        // They are added through a subresource, which is not served.
+        check::forbidden(causes, "spec.ephemeralContainers", "cannot be set on create");
+    }
 }
 
 /// The errors of a pod template at `path`.
