@@ -3,15 +3,25 @@
 //! Pure: no I/O but through the engine trait, no clock, no randomness. What an entry does depends only on
 //! the entries before it, so that members with an equal applied index are equal.
 
+mod apply;
 pub mod check;
 mod command;
+mod compact;
 pub mod constants;
 mod error;
+mod hash;
+mod index;
 mod lease;
+mod load;
 mod mvcc;
 mod options;
+mod quota;
 mod range_bounds;
+mod read;
+mod record;
+mod shared;
 mod snapshot;
+mod view;
 mod watch;
 
 pub use command::{Applied, Command, Entry, LeaseExpire, Op, Payload, Reply, Response};

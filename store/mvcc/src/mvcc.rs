@@ -5,126 +5,159 @@ use keelstone_engine::Engine;
 use keelstone_etcd_api::{pb, ApiError};
 
 use crate::{
+    apply, compact, hash,
     lease::LeaseObserver,
+    quota,
+    record::{StateRecord, STATE_KEY},
+    shared::Shared,
     snapshot::{Installer, Pinned},
     watch::{WatchSpec, Watcher},
     Applied, Entry, LeaseInfo, MvccError, MvccOptions, Op, Reply,
 };
 
-/// The state machine. Shared by `Arc`; readers never wait for a writer.
-pub struct Mvcc {}
+/// The state machine. Readers never wait for a writer.
+pub struct Mvcc {
+    shared: Arc<Shared>,
+}
 
 impl Mvcc {
-    /// Opens what `engine` holds, or starts empty at revision 1. Blocks.
+    /// Opens what `engine` holds, or starts empty at revision 1. Reads all revisions once. Blocks.
     pub fn open(engine: Arc<dyn Engine>, options: MvccOptions) -> Result<Self, MvccError> {
-        drop((engine, options));
-        Ok(Self {})
+        Ok(Self { shared: Arc::new(Shared::open(engine, options)?) })
     }
 
     /// Applies entries in order, as ONE engine batch with the applied index and membership. Entries that
-    /// were already applied are skipped (their reply is [`Response::None`](crate::Response::None)). Blocks.
+    /// were already applied are skipped (their reply is [`Response::None`](crate::Response::None)). On an
+    /// error nothing is applied, and the member should stop. Blocks.
     pub fn apply(&self, entries: Vec<Entry>) -> Result<Vec<Reply>, MvccError> {
-        drop(entries);
-        Ok(Vec::new())
+        apply::apply(&self.shared, entries)
     }
 
     pub fn applied(&self) -> Applied {
-        Applied::default()
+        self.shared.view().applied()
     }
 
     /// The applied index that would be found after a crash now; 0 if none.
     pub fn durable_index(&self) -> u64 {
-        0
+        // A record that cannot be read covers nothing: the log is then kept.
+        self.try_durable_index().unwrap_or_else(|error| {
+            tracing::error!(%error, "the engine's durable state cannot be read");
+            0
+        })
+    }
+
+    fn try_durable_index(&self) -> Result<u64, MvccError> {
+        let record = self.shared.engine.durable_meta(STATE_KEY)?.map(StateRecord::decode_checked).transpose()?;
+        Ok(record.map_or(0, |record| record.applied_next.saturating_sub(1)))
     }
 
     /// Makes everything applied durable; returns the index up to which it is. Blocks.
     pub fn flush(&self) -> Result<u64, MvccError> {
-        Ok(0)
+        self.shared.engine.flush()?;
+        self.try_durable_index()
     }
 
     pub fn revision(&self) -> i64 {
-        0
+        self.shared.view().revision
     }
 
+    /// Revisions before this cannot be read; -1 if nothing was ever compacted, as in etcd.
     pub fn compacted_revision(&self) -> i64 {
-        0
+        self.shared.view().compacted
     }
 
     /// Reads one consistent revision; `header.revision` is the current one. Blocks.
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, ApiError> {
-        drop(request.clone());
-        Err(ApiError::Stopped)
+        self.shared.range(request)
     }
 
     /// Whether `op` may be proposed: `NoSpace` if it would store data beyond the quota (its proposer should
-    /// then also raise the NOSPACE alarm) or while that alarm is on, `Corrupt` while that alarm is on.
+    /// then also raise the NOSPACE alarm) or while that alarm is on; `Corrupt` while that alarm is on.
     pub fn check_quota(&self, op: &Op) -> Result<(), ApiError> {
-        drop(op.clone());
+        let view = self.shared.view();
+        if view.has_alarm(pb::AlarmType::Corrupt) && !matches!(op, Op::Alarm(_)) {
+            return Err(ApiError::Corrupt);
+        }
+        let bytes = quota::stores_bytes(op) as u64;
+        if bytes == 0 {
+            return Ok(());
+        }
+        if view.has_alarm(pb::AlarmType::Nospace) || self.exceeds_quota(bytes) {
+            return Err(ApiError::NoSpace);
+        }
         Ok(())
     }
 
-    pub fn alarms(&self) -> Vec<pb::AlarmMember> {
-        Vec::new()
+    /// Whether the store would be beyond its quota with `more_bytes` more.
+    pub fn exceeds_quota(&self, more_bytes: u64) -> bool {
+        let quota = self.shared.options.quota_bytes;
+        quota > 0 && self.shared.in_use_bytes().saturating_add(more_bytes) > quota
     }
 
+    pub fn alarms(&self) -> Vec<pb::AlarmMember> {
+        let view = self.shared.view();
+        view.alarms.iter().map(|(member_id, alarm)| pb::AlarmMember { member_id: *member_id, alarm: *alarm }).collect()
+    }
+
+    /// All leases, by id.
     pub fn leases(&self) -> Vec<LeaseInfo> {
-        Vec::new()
+        self.shared.view().leases.iter().map(|(id, ttl_s)| LeaseInfo { id: *id, ttl_s: *ttl_s }).collect()
     }
 
     pub fn lease(&self, id: i64) -> Option<LeaseInfo> {
-        let _ = id;
-        None
+        self.shared.view().lease(id)
     }
 
     /// The keys attached to a lease, in order.
     pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
-        let _ = id;
-        Vec::new()
+        self.shared.view().lease_keys(id).cloned().collect()
     }
 
     /// Calls `observer` for each later grant, revoke and reset; replaces the one before.
     pub fn observe_leases(&self, observer: LeaseObserver) {
-        drop(observer);
+        self.shared.set_lease_observer(observer);
     }
 
-    /// Removes what compaction made unreadable, at most about `budget` keys looked at or versions removed.
+    /// Removes what compaction made unreadable: looks at about `budget` keys or removes as many versions.
     /// Returns whether more is left: the caller calls again, at its own pace, beside traffic. Blocks.
     pub fn compact_step(&self, budget: usize) -> Result<bool, MvccError> {
-        let _ = budget;
-        Ok(false)
+        compact::step(&self.shared, budget)
     }
 
     /// The applied index and a hash of all effects up to it; equal on all members, whatever they have
     /// physically compacted.
     pub fn state_hash(&self) -> (u64, u64) {
-        (0, 0)
+        let view = self.shared.view();
+        (view.applied().index, view.hash)
     }
 
-    /// Hash of the key-values readable up to `revision` (0 = current), the compacted revision and the revision
-    /// hashed. Reads everything. Blocks.
+    /// Hash of the key-values that can be read up to `revision` (0 = current), the compacted revision, and the
+    /// revision hashed. Reads everything. Blocks.
     pub fn hash_kv(&self, revision: i64) -> Result<(u32, i64, i64), ApiError> {
-        let _ = revision;
-        Ok((0, 0, 0))
+        hash::hash_kv(&self.shared, revision)
     }
 
     /// Bytes on disk and bytes of live data, roughly.
     pub fn size_bytes(&self) -> (u64, u64) {
-        (0, 0)
+        self.shared.engine.size_bytes().unwrap_or_else(|error| {
+            tracing::error!(%error, "the engine's size cannot be read");
+            (0, 0)
+        })
     }
 
     /// A consistent view of everything, at once.
     pub fn pin(&self) -> Result<Pinned, MvccError> {
-        Ok(Pinned {})
+        Pinned::new(&self.shared)
     }
 
+    /// Begins to take a snapshot beside the current state.
     pub fn begin_install(&self) -> Result<Installer, MvccError> {
-        Ok(Installer {})
+        Installer::new(Arc::clone(&self.shared))
     }
 
     /// Starts a watch; it sees every revision from its start on. A start that was compacted shows as
     /// [`WatchBatch::Compacted`](crate::WatchBatch::Compacted) at the first `next`.
     pub fn watch(&self, spec: WatchSpec) -> Watcher {
-        drop(spec);
-        Watcher {}
+        Watcher::new(Arc::clone(&self.shared), &spec)
     }
 }

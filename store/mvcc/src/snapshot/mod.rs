@@ -1,6 +1,7 @@
 //! Snapshots: a pinned view is sent in chunks, and installed beside the old state, which it then replaces
 //! in one write.
 
+mod chunk;
 mod install;
 mod pin;
 

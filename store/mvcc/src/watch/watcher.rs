@@ -1,21 +1,125 @@
-use super::WatchBatch;
-use crate::MvccError;
+use std::sync::Arc;
+
+use keelstone_etcd_api::mvccpb;
+use tokio::sync::Notify;
+
+use super::{
+    catch_up::{self, CaughtUp},
+    event::{Filter, RevisionEvents},
+    hub::Work,
+    WatchBatch, WatchSpec,
+};
+use crate::{
+    read::ReadError,
+    shared::{EngineValues, Shared},
+    MvccError,
+};
 
 /// One watch. Dropping it cancels it.
-pub struct Watcher {}
+pub struct Watcher {
+    shared: Arc<Shared>,
+    filter: Arc<Filter>,
+    id: u64,
+    notify: Arc<Notify>,
+    /// Nothing before the first revision can be read: as in etcd, that is an answer, not an error.
+    starts_negative: bool,
+    progress_requested: bool,
+    ended: bool,
+}
 
 impl Watcher {
-    /// The next batch; waits while there is none. Cancel safe: a batch is lost only after it was returned.
+    pub(crate) fn new(shared: Arc<Shared>, spec: &WatchSpec) -> Self {
+        let filter = Arc::new(Filter::new(spec));
+        let (id, notify) = shared.hub.add(Arc::clone(&filter), spec.start_revision);
+        let starts_negative = spec.start_revision < 0;
+        Self { shared, filter, id, notify, starts_negative, progress_requested: false, ended: false }
+    }
+
+    /// The next batch; waits while there is none. Cancel safe: what was not returned comes again.
     /// `Ok(None)` once the watch has ended as compacted.
     pub async fn next(&mut self) -> Result<Option<WatchBatch>, MvccError> {
+        if self.starts_negative && !self.ended {
+            self.ended = true;
+            let compact_revision = self.shared.view().compacted.max(1);
+            return Ok(Some(WatchBatch::Compacted { compact_revision }));
+        }
+        let events_max = self.shared.options.watch_batch_events_max.max(1);
+        while !self.ended {
+            let read = match self.shared.hub.work(self.id, events_max) {
+                Work::Idle { revision } => {
+                    if std::mem::take(&mut self.progress_requested) {
+                        return Ok(Some(WatchBatch::Progress { revision }));
+                    }
+                    self.notify.notified().await;
+                    continue;
+                }
+                Work::Window { revisions, upto } => match self.from_window(&revisions, upto)? {
+                    Some(read) => read,
+                    None => {
+                        let from = revisions.first().map_or(upto, |first| first.revision);
+                        self.from_store(from, upto, events_max).await?
+                    }
+                },
+                Work::Store { from, upto } => self.from_store(from, upto, events_max).await?,
+            };
+            match read {
+                CaughtUp::Compacted { compact_revision } => {
+                    self.ended = true;
+                    return Ok(Some(WatchBatch::Compacted { compact_revision }));
+                }
+                CaughtUp::Events { upto, events } => {
+                    self.shared.hub.settle(self.id, upto);
+                    if !events.is_empty() {
+                        return Ok(Some(WatchBatch::Events { revision: upto, events }));
+                    }
+                }
+            }
+        }
         Ok(None)
+    }
+
+    /// `None` if a value before an event is not at hand: the store's answer decides then.
+    fn from_window(&self, revisions: &[Arc<RevisionEvents>], upto: i64) -> Result<Option<CaughtUp>, MvccError> {
+        let generation = self.shared.view().generation;
+        let values = EngineValues { engine: &*self.shared.engine, generation };
+        let mut events: Vec<mvccpb::Event> = Vec::new();
+        for change in revisions.iter().flat_map(|revision| &revision.changes) {
+            if !self.filter.passes(change.kind, &change.kv.key) {
+                continue;
+            }
+            match self.filter.event(change, &values) {
+                Ok(event) => events.push(event),
+                Err(ReadError::Failed(error)) => return Err(error),
+                Err(ReadError::Stale | ReadError::Api(_)) => return Ok(None),
+            }
+        }
+        Ok(Some(CaughtUp::Events { upto, events }))
+    }
+
+    async fn from_store(&self, from: i64, upto: i64, events_max: usize) -> Result<CaughtUp, MvccError> {
+        match self.shared.options.env.clone() {
+            Some(env) => {
+                let (shared, filter) = (Arc::clone(&self.shared), Arc::clone(&self.filter));
+                env.offload(move || catch_up::read(&shared, &filter, from, upto, events_max)).await
+            }
+            None => catch_up::read(&self.shared, &self.filter, from, upto, events_max),
+        }
     }
 
     /// The revision up to which every event was handed out by [`Watcher::next`]. Never ahead of the events.
     pub fn progress(&self) -> i64 {
-        0
+        self.shared.hub.progress(self.id)
     }
 
     /// Makes [`Watcher::next`] answer with [`WatchBatch::Progress`] as soon as nothing older is left.
-    pub fn request_progress(&mut self) {}
+    pub fn request_progress(&mut self) {
+        self.progress_requested = true;
+        self.notify.notify_one();
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.shared.hub.remove(self.id);
+    }
 }

@@ -1,0 +1,112 @@
+//! Applies committed entries: commands become writes of one engine batch, replies and events.
+
+mod command;
+mod txn;
+mod working;
+
+use keelstone_engine::Column;
+use keelstone_etcd_api::ApiError;
+
+use crate::{
+    read::ReadError,
+    record::{self, STATE_KEY},
+    shared::Shared,
+    view::View,
+    Entry, MvccError, Payload, Reply, Response,
+};
+
+use working::Working;
+
+/// Why a command did not apply.
+pub enum ApplyError {
+    /// The command is refused, and has changed nothing.
+    Refused(ApiError),
+    /// The state machine cannot go on; nothing of the whole batch is kept.
+    Failed(MvccError),
+}
+
+impl From<ApiError> for ApplyError {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<ReadError> for ApplyError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Api(error) => Self::Refused(error),
+            ReadError::Stale => Self::Failed(MvccError::Corrupt("a value that should exist is missing".to_owned())),
+            ReadError::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<keelstone_engine::EngineError> for ApplyError {
+    fn from(error: keelstone_engine::EngineError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+pub fn apply(shared: &Shared, entries: Vec<Entry>) -> Result<Vec<Reply>, MvccError> {
+    let mut writer = shared.writer();
+    let mut working = Working::new(View::clone(&shared.view()), &*shared.engine);
+    let mut replies = Vec::with_capacity(entries.len());
+    let mut changed = false;
+    for entry in entries {
+        match place(&working.view, entry.index)? {
+            Place::AlreadyApplied => replies.push(Ok(Response::None)),
+            Place::Next => {
+                replies.push(apply_entry(&mut working, entry)?);
+                changed = true;
+            }
+        }
+    }
+    if !changed {
+        return Ok(replies);
+    }
+    if shared.hub.wants_prev_kv() {
+        working.fill_prev_kvs()?;
+    }
+    let Working { view, mut batch, events, lease_events, .. } = working;
+    batch.put(Column::Meta, STATE_KEY, record::encode(&view.record()));
+    shared.write(&mut writer, batch)?;
+    let revision = view.revision;
+    shared.publish(view);
+    shared.hub.publish(events, revision);
+    shared.notify_leases(lease_events);
+    Ok(replies)
+}
+
+enum Place {
+    AlreadyApplied,
+    Next,
+}
+
+fn place(view: &View, index: u64) -> Result<Place, MvccError> {
+    if index < view.applied_next {
+        return Ok(Place::AlreadyApplied);
+    }
+    if index > view.applied_next && view.applied_next > 0 {
+        return Err(MvccError::OutOfOrder { applied: view.applied_next - 1, got: index });
+    }
+    Ok(Place::Next)
+}
+
+fn apply_entry(working: &mut Working<'_>, entry: Entry) -> Result<Reply, MvccError> {
+    let reply = match entry.payload {
+        Payload::Blank => Ok(Response::None),
+        Payload::Membership(membership) => {
+            // A copy: the slice would keep the whole message that it came in.
+            working.view.membership = membership.to_vec().into();
+            Ok(Response::None)
+        }
+        Payload::Command(command) => match command::apply(working, command, entry.term) {
+            Ok(response) => Ok(response),
+            Err(ApplyError::Refused(error)) => Err(error),
+            Err(ApplyError::Failed(error)) => return Err(error),
+        },
+    };
+    working.view.applied_next = entry.index + 1;
+    working.view.log_id = entry.log_id.to_vec().into();
+    Ok(reply)
+}
