@@ -46,6 +46,12 @@ pub trait Resource: Send + Sync + 'static {
     /// Errors of an update; `validate` has run on `new` already.
     fn validate_update(&self, _new: &Value, _old: &Value, _causes: &mut Causes) {}
 
+    /// As `validate_update`, for kinds of which a subresource may change more than an update may: a binding
+    /// sets a pod's node.
+    fn validate_update_of(&self, _context: &WriteContext, new: &Value, old: &Value, causes: &mut Causes) {
+        self.validate_update(new, old, causes);
+    }
+
     /// True if a change from `old` to `new` raises metadata.generation, for kinds that have one.
     fn generation_changes(&self, new: &Value, old: &Value) -> bool {
         new.get("spec") != old.get("spec")

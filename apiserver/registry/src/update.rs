@@ -202,7 +202,7 @@ impl Step<'_> {
         let mut causes = Causes::new();
         validation::object_meta_update(&new, old, &mut causes);
         store.resource.validate(&new, &mut causes);
-        store.resource.validate_update(&new, old, &mut causes);
+        store.resource.validate_update_of(&store.context(self.request), &new, old, &mut causes);
         store.invalid_if_any(&new, causes)?;
         self.hook.validate(Operation::Update, Some(&new), Some(old)).await?;
         if same_but_for_times(&new, old) {

@@ -15,7 +15,6 @@ pub mod eviction;
 mod json;
 mod pod_spec;
 mod rbac;
-pub mod scale;
 mod scheduling;
 mod strategy;
 #[cfg(test)]
@@ -31,7 +30,7 @@ pub use core::namespace::{Namespaces, FINALIZER as NAMESPACE_FINALIZER};
 pub use core::node::Nodes;
 pub use core::pod::{is_finished as pod_is_finished, Pods};
 pub use core::secret::Secrets;
-pub use core::service::{needs_cluster_ip, needs_node_ports, set_cluster_ip, Services};
+pub use core::service::Services;
 pub use core::service_account::ServiceAccounts;
 pub use discovery::endpoint_slice::EndpointSlices;
 pub use pod_spec::qos::class as qos_class;

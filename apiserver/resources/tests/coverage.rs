@@ -95,6 +95,20 @@ fn defaulting_twice_is_defaulting_once() {
     }
 }
 
+/// What defaults and strategies write is known to the schema, of the right type, and in canonical form.
+#[test]
+fn the_schema_agrees_with_what_is_stored() {
+    for resource in all() {
+        let (info, mut object) = (resource.info(), created(resource));
+        object["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+        let mut pruned = object.clone();
+        let unknown = keelstone_machinery::schema::prune(&info.gvk(), &mut pruned);
+        assert_eq!(unknown, Ok(Vec::new()), "{}", info.kind);
+        assert_eq!(pruned, object, "{}", info.kind);
+        assert!(keelstone_machinery::facts::Facts::global().by_gvk(&info.gvk()).is_some(), "{}", info.kind);
+    }
+}
+
 #[test]
 fn an_unchanged_update_changes_nothing() {
     for resource in all() {

@@ -35,6 +35,14 @@ impl Resource for Leases {
         check::not_negative(causes, "spec.leaseTransitions", int(object, "spec.leaseTransitions"));
     }
 
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }

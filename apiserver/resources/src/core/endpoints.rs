@@ -94,6 +94,10 @@ impl Resource for EndpointsKind {
         }
     }
 
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }

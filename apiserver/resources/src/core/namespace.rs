@@ -54,6 +54,8 @@ impl Resource for Namespaces {
     }
 
     fn prepare_for_create(&self, _context: &WriteContext, object: &mut Value) {
+        // A generated name is only known now.
+        self.default(object);
         set(object, "status", json!({"phase": "Active"}));
         let Some(spec) = child(object, "spec") else { return };
         let mut finalizers = items(spec, "finalizers").to_vec();

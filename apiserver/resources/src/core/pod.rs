@@ -42,6 +42,9 @@ static FIELDS: &[&str] = &[
     "status.nominatedNodeName",
 ];
 
+/// Subresources through which the server itself changes the node and the status at once.
+const SERVER_SUBRESOURCES: [&str; 2] = ["binding", "eviction"];
+
 /// True if all containers of the pod have ended for good.
 pub fn is_finished(pod: &Value) -> bool {
     matches!(text(pod, "status.phase"), "Succeeded" | "Failed")
@@ -87,6 +90,9 @@ impl Resource for Pods {
     }
 
     fn prepare_for_update(&self, context: &WriteContext, new: &mut Value, old: &Value) {
+        if SERVER_SUBRESOURCES.contains(&context.subresource.as_str()) {
+            return;
+        }
         strategy::separate_status(context, new, old);
         if context.subresource == "status" {
             if let Some(status) = child(new, "status") {
@@ -107,8 +113,21 @@ impl Resource for Pods {
         pod_update::validate(new, old, causes);
     }
 
+    fn validate_update_of(&self, context: &WriteContext, new: &Value, old: &Value, causes: &mut Causes) {
+        if !SERVER_SUBRESOURCES.contains(&context.subresource.as_str()) {
+            self.validate_update(new, old, causes);
+        }
+    }
+
     fn has_generation(&self) -> bool {
         true
+    }
+
+    fn generation_changes(&self, new: &Value, old: &Value) -> bool {
+        // Being bound is not a change of what was asked for.
+        let mut wanted = at(new, "spec").clone();
+        copy(&mut wanted, at(old, "spec"), "nodeName");
+        wanted != *at(old, "spec")
     }
 
     fn grace_period_s(&self, object: &Value, requested: Option<i64>) -> Option<i64> {
@@ -176,6 +195,23 @@ mod tests {
         let mut new = json!({"metadata": {}, "spec": {"a": 2}});
         Pods.prepare_for_update(&context(""), &mut new, &old);
         assert_eq!((&new["spec"], &new["status"]), (&json!({"a": 2}), &old["status"]));
+    }
+
+    #[test]
+    fn a_binding_sets_the_node_and_the_status() {
+        let old = json!({"metadata": {}, "spec": {}, "status": {"phase": "Pending"}});
+        let bound =
+            json!({"metadata": {}, "spec": {"nodeName": "w"}, "status": {"phase": "Pending", "conditions": [1]}});
+        let errors = |subresource: &str| {
+            let mut new = bound.clone();
+            Pods.prepare_for_update(&context(subresource), &mut new, &old);
+            assert_eq!(new == bound, subresource == "binding");
+            let mut causes = Causes::new();
+            Pods.validate_update_of(&context(subresource), &new, &old, &mut causes);
+            assert!(!Pods.generation_changes(&new, &old));
+            causes.len()
+        };
+        assert_eq!((errors("binding"), errors("")), (0, 1));
     }
 
     #[test]

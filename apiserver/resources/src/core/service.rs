@@ -11,8 +11,7 @@ use crate::json::{
 };
 use crate::strategy;
 
-/// Service, v1. Cluster addresses and node ports are allocated by the server after the strategy has run; see
-/// `needs_cluster_ip` and `needs_node_ports`.
+/// Service, v1. Cluster addresses and node ports are allocated by the server before the strategy runs.
 pub struct Services;
 
 static INFO: ResourceInfo = ResourceInfo {
@@ -41,28 +40,6 @@ static COLUMNS: &[Column] = &[
 ];
 
 const AFFINITY_TIMEOUT_S: i64 = 10_800;
-
-/// True if the server has to allocate the service's cluster address.
-pub fn needs_cluster_ip(service: &Value) -> bool {
-    text(service, "spec.type") != "ExternalName" && text(service, "spec.clusterIP").is_empty()
-}
-
-/// True if each port without a nodePort has to be given one by the server.
-pub fn needs_node_ports(service: &Value) -> bool {
-    match text(service, "spec.type") {
-        "NodePort" => true,
-        "LoadBalancer" => at(service, "spec.allocateLoadBalancerNodePorts").as_bool() != Some(false),
-        _ => false,
-    }
-}
-
-/// Puts an allocated cluster address into the service.
-pub fn set_cluster_ip(service: &mut Value, address: &str) {
-    if let Some(spec) = child(service, "spec") {
-        set(spec, "clusterIP", address);
-        set(spec, "clusterIPs", json!([address]));
-    }
-}
 
 fn is_external(kind: &str) -> bool {
     matches!(kind, "NodePort" | "LoadBalancer")
@@ -270,6 +247,10 @@ impl Resource for Services {
         keelstone_machinery::validation::dns1035_label(name)
     }
 
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
@@ -314,22 +295,20 @@ mod tests {
     }
 
     #[test]
-    fn who_needs_what() {
-        let plain = created(json!({"spec": {"ports": [{"port": 80}]}}));
-        assert!(needs_cluster_ip(&plain) && !needs_node_ports(&plain));
+    fn defaults_follow_the_type() {
         let headless = created(json!({"spec": {"clusterIP": "None"}}));
-        assert!(!needs_cluster_ip(&headless));
         assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
         let node_port = created(json!({"spec": {"type": "NodePort", "ports": [{"port": 80}]}}));
-        assert!(needs_cluster_ip(&node_port) && needs_node_ports(&node_port));
         assert_eq!(node_port["spec"]["externalTrafficPolicy"], "Cluster");
-        assert!(!needs_cluster_ip(&created(json!({"spec": {"type": "ExternalName"}}))));
+        let external = created(json!({"spec": {"type": "ExternalName", "externalName": "x.org"}}));
+        assert_eq!(external["spec"].get("ipFamilies"), None);
     }
 
     #[test]
     fn updates_keep_what_was_allocated() {
         let mut old = created(json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30001}]}}));
-        set_cluster_ip(&mut old, "10.0.0.5");
+        old["spec"]["clusterIP"] = "10.0.0.5".into();
+        old["spec"]["clusterIPs"] = json!(["10.0.0.5"]);
         let mut new = json!({"spec": {"type": "NodePort", "ports": [{"port": 80}, {"port": 81}]}});
         Services.default(&mut new);
         Services.prepare_for_update(&context(""), &mut new, &old);
@@ -349,7 +328,7 @@ mod tests {
     fn rows() {
         let mut object = created(json!({"metadata": {"name": "a"}, "spec": {
             "type": "NodePort", "ports": [{"port": 80, "nodePort": 30001}, {"port": 53, "protocol": "UDP"}], "selector": {"a": "b"}}}));
-        set_cluster_ip(&mut object, "10.0.0.5");
+        object["spec"]["clusterIP"] = "10.0.0.5".into();
         let expected = ["a", "NodePort", "10.0.0.5", "<none>", "80:30001/TCP,53/UDP", "<unknown>", "a=b"];
         assert_eq!(cells(&Services, &object, 0), expected);
         let balancer = created(json!({"spec": {"type": "LoadBalancer"}}));

@@ -32,6 +32,10 @@ impl Resource for ServiceAccounts {
         &INFO
     }
 
+    fn allows_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }

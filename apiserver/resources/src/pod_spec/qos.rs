@@ -11,7 +11,7 @@ pub fn class(spec: &Value) -> &'static str {
     for container in items(spec, "initContainers").iter().chain(items(spec, "containers")) {
         for resource in ["cpu", "memory"] {
             let limit = amount(container, "limits", resource);
-            let request = amount(container, "requests", resource).or_else(|| limit.clone());
+            let request = amount(container, "requests", resource).or(limit);
             any |= limit.is_some() || request.is_some();
             all_guaranteed &= limit.is_some() && limit == request;
         }

@@ -48,6 +48,10 @@ impl Resource for ClusterRoles {
         validation::path_segment_name(name)
     }
 
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &'static [Column] {
         role::COLUMNS
     }

@@ -42,6 +42,10 @@ impl Resource for ClusterRoleBindings {
         validation::path_segment_name(name)
     }
 
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &'static [Column] {
         binding::COLUMNS
     }

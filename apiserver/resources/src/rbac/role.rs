@@ -37,6 +37,10 @@ impl Resource for Roles {
         validation::path_segment_name(name)
     }
 
+    fn allows_create_on_update(&self) -> bool {
+        true
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
