@@ -11,5 +11,5 @@ pub mod reviews;
 pub mod user;
 
 pub use attributes::Attributes;
-pub use lister::{FixedLister, Lister};
+pub use lister::{FixedLister, Listed, Lister};
 pub use user::User;

@@ -9,7 +9,7 @@ use serde_json::{json, Value};
 use super::Request;
 use crate::{
     constants::{DEFAULT_ACCOUNT_TRIES_MAX, DEFAULT_ACCOUNT_WAIT_MS, POD_TOKEN_S},
-    Lister,
+    Listed, Lister,
 };
 
 const DEFAULT: &str = "default";
@@ -54,7 +54,7 @@ pub(super) async fn add_service_account(
 }
 
 /// The account; a new namespace's `default` is waited for a moment, because a controller makes it.
-async fn find_account(lister: &Arc<dyn Lister>, namespace: &str, name: &str) -> Option<Arc<Value>> {
+async fn find_account(lister: &Arc<dyn Lister>, namespace: &str, name: &str) -> Option<Listed> {
     let tries = if name == DEFAULT { DEFAULT_ACCOUNT_TRIES_MAX } else { 1 };
     for attempt in 0..tries {
         if attempt > 0 {

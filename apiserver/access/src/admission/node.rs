@@ -111,7 +111,7 @@ async fn check_pod(
         }
         (Operation::Create, "eviction") => {
             let pod = lister.get_fresh("", "pods", &request.namespace, &request.name).await;
-            if pod.as_deref().and_then(bound_to).as_deref() != Some(node) {
+            if pod.and_then(|pod| bound_to(&pod)).as_deref() != Some(node) {
                 let text = format!("node {node:?} can only evict pods with spec.nodeName set to itself");
                 return Err(request.forbidden(&text));
             }

@@ -11,7 +11,7 @@ use serde_json::{json, Value};
 use super::{Audience, BoundObject, Claims, KubernetesClaims, TokenError, TokenKeys};
 use crate::{
     constants::{CLOCK_LEEWAY_S, TOKEN_S_DEFAULT, TOKEN_S_MAX, TOKEN_S_MIN},
-    Lister, User,
+    Listed, Lister, User,
 };
 
 /// Issues and judges service account tokens.
@@ -205,7 +205,7 @@ async fn check_alive(
     bound: &BoundObject,
 ) -> Result<(), TokenError> {
     let dead = |why: &str| TokenError::Invalidated(format!("{resource} {:?} {why}", bound.name));
-    let same = |object: &Option<Arc<Value>>| object.as_ref().is_some_and(|o| meta_text(o, "uid") == bound.uid);
+    let same = |object: &Option<Listed>| object.as_ref().is_some_and(|o| meta_text(o, "uid") == bound.uid);
     let mut object = lister.get("", resource, namespace, &bound.name);
     if !same(&object) {
         object = lister.get_fresh("", resource, namespace, &bound.name).await;

@@ -4,7 +4,7 @@ use keelstone_machinery::selector::LabelSelector;
 use serde_json::Value;
 
 use super::rule::{stored_rule_allows, PolicyRule};
-use crate::{user::MASTERS, Attributes, Lister, User};
+use crate::{user::MASTERS, Attributes, Listed, Lister, User};
 
 pub(super) const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -98,7 +98,7 @@ impl Rbac {
         self.rules_of(&role).iter().all(|rule| visit(rule, &describe))
     }
 
-    fn find_role(&self, namespace: &str, role_ref: &Value) -> Option<Arc<Value>> {
+    fn find_role(&self, namespace: &str, role_ref: &Value) -> Option<Listed> {
         let name = role_ref.get("name")?.as_str()?;
         match role_ref.get("kind")?.as_str()? {
             "ClusterRole" => self.lister.get(RBAC_GROUP, "clusterroles", "", name),
