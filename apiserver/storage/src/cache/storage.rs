@@ -10,7 +10,10 @@ use tokio::time::timeout;
 
 use super::{feed::Shared, resource::ResourceCache, watch};
 use crate::{
-    constants::FRESHNESS_WAIT, continue_token::ContinueToken, error::too_large_resource_version, etcd::EtcdStorage,
+    constants::{FRESHNESS_WAIT, OPERATION_TIMEOUT},
+    continue_token::ContinueToken,
+    error::{too_large_resource_version, StoreError},
+    etcd::EtcdStorage,
     Freshness, ListOptions, ListPage, Outcome, Preconditions, Storage, StoredObject, Update, WatchEvents, WatchOptions,
     WatchStart,
 };
@@ -159,7 +162,7 @@ impl Storage for CachedStorage {
 
     async fn get(&self, key: &str, freshness: Freshness) -> ApiResult<StoredObject> {
         // The newest state of one key is one read of the store, as cheap as its revision.
-        if freshness == Freshness::Latest || !self.fresh(freshness).await? {
+        if freshness == Freshness::Latest || !self.bounded(self.fresh(freshness)).await? {
             return self.direct.get(key, freshness).await;
         }
         let name = key.rsplit('/').next().unwrap_or(key);
@@ -168,6 +171,39 @@ impl Storage for CachedStorage {
     }
 
     async fn list(&self, prefix: &str, options: ListOptions) -> ApiResult<ListPage> {
+        self.bounded(self.list_page(prefix, options)).await
+    }
+
+    async fn watch(&self, prefix: &str, options: WatchOptions) -> ApiResult<WatchEvents> {
+        self.bounded(self.open_watch(prefix, options)).await
+    }
+
+    async fn update(
+        &self,
+        key: &str,
+        preconditions: &Preconditions,
+        update: &mut dyn Update,
+        dry_run: bool,
+    ) -> ApiResult<Outcome> {
+        let origin = self.cache.read().object(key).cloned();
+        self.direct.update_from(key, origin, preconditions, update, dry_run).await
+    }
+
+    async fn revision(&self) -> ApiResult<i64> {
+        self.direct.revision().await
+    }
+}
+
+impl CachedStorage {
+    /// Several calls of the store together take no longer than one may.
+    async fn bounded<T>(&self, work: impl std::future::Future<Output = ApiResult<T>> + Send) -> ApiResult<T> {
+        match timeout(OPERATION_TIMEOUT, work).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable("no answer in time".into()).to_status()),
+        }
+    }
+
+    async fn list_page(&self, prefix: &str, options: ListOptions) -> ApiResult<ListPage> {
         if !options.continue_token.is_empty() {
             return match self.later_page(prefix, &options)? {
                 Some(page) => Ok(page),
@@ -180,7 +216,7 @@ impl Storage for CachedStorage {
         self.direct.list(prefix, options).await
     }
 
-    async fn watch(&self, prefix: &str, options: WatchOptions) -> ApiResult<WatchEvents> {
+    async fn open_watch(&self, prefix: &str, options: WatchOptions) -> ApiResult<WatchEvents> {
         let freshness = match options.start {
             WatchStart::After(revision) => {
                 let usable = {
@@ -202,20 +238,5 @@ impl Storage for CachedStorage {
             return Ok(watch::with_state(self, prefix, options));
         }
         self.direct.watch(prefix, options).await
-    }
-
-    async fn update(
-        &self,
-        key: &str,
-        preconditions: &Preconditions,
-        update: &mut dyn Update,
-        dry_run: bool,
-    ) -> ApiResult<Outcome> {
-        let origin = self.cache.read().object(key).cloned();
-        self.direct.update_from(key, origin, preconditions, update, dry_run).await
-    }
-
-    async fn revision(&self) -> ApiResult<i64> {
-        self.direct.revision().await
     }
 }

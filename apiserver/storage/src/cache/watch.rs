@@ -119,6 +119,7 @@ fn events(
         if let Some(revision) = mark.filter(|_| bookmarks) {
             yield WatchEvent::Bookmark { revision, initial_events_end: true };
         }
+        let mut bookmark_due = false;
         loop {
             match cursor.step() {
                 Step::Events(events) => {
@@ -136,6 +137,10 @@ fn events(
                     return;
                 }
                 Step::CaughtUp(revision) => {
+                    if std::mem::take(&mut bookmark_due) {
+                        bookmark_at = env.now() + BOOKMARK_INTERVAL;
+                        yield WatchEvent::Bookmark { revision, initial_events_end: false };
+                    }
                     tokio::select! {
                         biased;
                         () = sleep_until(end) => return,
@@ -144,10 +149,7 @@ fn events(
                                 return;
                             }
                         }
-                        () = sleep_until(bookmark_at) => {
-                            bookmark_at = env.now() + BOOKMARK_INTERVAL;
-                            yield WatchEvent::Bookmark { revision, initial_events_end: false };
-                        }
+                        () = sleep_until(bookmark_at) => bookmark_due = true,
                     }
                 }
             }
