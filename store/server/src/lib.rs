@@ -1,1 +1,28 @@
-//! See docs/architecture.md for what this crate is.
+//! A member of the store: the etcd v3 API over the replicated state machine, and plain HTTP for probes.
+//!
+//! Invariants: every call ends within [`constants::REQUEST_MS_MAX`] and a little, with or without a quorum;
+//! what is worked on at one time is bounded; every response carries the cluster's and member's ids, the
+//! revision and the term. The in-process client ([`RunningStore::kv`]) and gRPC share one implementation.
+
+mod admission;
+mod attributes;
+mod client_listener;
+mod config;
+pub mod constants;
+mod error;
+mod grpc;
+mod http;
+mod identity;
+mod local_kv;
+mod member;
+mod method;
+mod metrics;
+mod ops;
+mod running;
+mod store_server;
+mod watch;
+
+pub use config::{InitialMember, PeerTls, StoreConfig};
+pub use error::StoreError;
+pub use running::RunningStore;
+pub use store_server::StoreServer;

@@ -1,0 +1,117 @@
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use futures::{pin_mut, StreamExt};
+use http::{header::CONTENT_TYPE, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use keelstone_env::{incoming, GrpcPeer, GrpcStream, Listener, TlsAcceptor};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use tonic::{body::Body, service::Routes, transport::server::Connected};
+use tower::Service;
+
+use crate::{constants::*, http::answer, member::Member};
+
+/// Serves gRPC and plain HTTP on one port, as etcd does: the content type of a request tells them apart.
+#[derive(Clone)]
+pub(crate) struct ClientListener {
+    member: Arc<Member>,
+    /// `None`: health and metrics alone.
+    grpc: Option<Routes>,
+    connections: TaskTracker,
+}
+
+impl ClientListener {
+    pub fn new(member: Arc<Member>, grpc: Option<Routes>) -> Self {
+        Self { member, grpc, connections: TaskTracker::new() }
+    }
+
+    /// Accepts connections until the member stops; ends when they have been drained or
+    /// [`DRAIN_TIME_MAX`] is over.
+    pub async fn run(self, listener: Box<dyn Listener>, tls: Option<Arc<dyn TlsAcceptor>>) {
+        let accepted = incoming(listener, tls);
+        pin_mut!(accepted);
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let stopping = self.member.stopping.clone();
+        loop {
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await.ok()?;
+                Some((place, accepted.next().await?.ok()?))
+            };
+            let (place, stream) = tokio::select! {
+                biased;
+                () = stopping.cancelled() => break,
+                next = next => match next {
+                    Some(next) => next,
+                    None => break,
+                },
+            };
+            let connection = self.clone().serve(stream);
+            self.connections.spawn(async move {
+                connection.await;
+                drop(place);
+            });
+        }
+        self.connections.close();
+        if tokio::time::timeout(DRAIN_TIME_MAX, self.connections.wait()).await.is_err() {
+            tracing::info!(open = self.connections.len(), "connections were still open at shutdown");
+        }
+    }
+
+    async fn serve(self, stream: GrpcStream) {
+        let peer = stream.connect_info();
+        let stopping = self.member.stopping.clone();
+        let service = hyper::service::service_fn(|request| {
+            let (this, peer) = (self.clone(), peer.clone());
+            this.route(request, peer)
+        });
+        let builder = builder();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        pin_mut!(connection);
+        let served = tokio::select! {
+            biased;
+            served = connection.as_mut() => served,
+            () = stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                match tokio::time::timeout(DRAIN_TIME_MAX, connection).await {
+                    Ok(served) => served,
+                    Err(_) => return,
+                }
+            }
+        };
+        if let Err(error) = served {
+            // A client that went away in the middle of something; its calls were cancelled with it.
+            tracing::debug!(peer = %peer.address, %error, "a client connection ended");
+        }
+    }
+
+    async fn route(mut self, mut request: Request<Incoming>, peer: GrpcPeer) -> Result<Response<Body>, Infallible> {
+        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_grpc = content_type.is_some_and(|value| value.starts_with("application/grpc"));
+        if let (true, Some(grpc)) = (is_grpc, &mut self.grpc) {
+            request.extensions_mut().insert(peer);
+            return grpc.call(request).await;
+        }
+        let (parts, body) = answer(&self.member, request.method(), request.uri()).await.into_parts();
+        Ok(Response::from_parts(parts, Body::new(Full::new(Bytes::from(body)))))
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HTTP1_HEADER_TIME_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .keep_alive_interval(Some(HTTP2_PING_INTERVAL))
+        .keep_alive_timeout(HTTP2_PING_TIMEOUT);
+    builder
+}

@@ -1,0 +1,137 @@
+use std::{path::PathBuf, time::Duration};
+
+use keelstone_env::{ClientTls, ServerTls};
+use keelstone_mvcc::constants::QUOTA_BYTES_DEFAULT;
+use keelstone_raft::{Limits, Timing};
+
+use crate::{constants::*, StoreError};
+
+/// One member of the cluster at its first start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialMember {
+    pub name: String,
+    /// `http://host:port` or `https://host:port`.
+    pub peer_url: String,
+}
+
+impl InitialMember {
+    /// Reads `name=url,name=url,...`, as etcd's `--initial-cluster`.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] naming the part that cannot be read.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, StoreError> {
+        text.split(',')
+            .map(|part| match part.trim().split_once('=') {
+                Some((name, url)) if !name.is_empty() && !url.is_empty() => {
+                    Ok(Self { name: name.to_owned(), peer_url: url.to_owned() })
+                }
+                _ => Err(StoreError::Config(format!("initial cluster: {part:?} is not name=url"))),
+            })
+            .collect()
+    }
+}
+
+/// TLS between members.
+#[derive(Clone, Debug)]
+pub struct PeerTls {
+    pub server: ServerTls,
+    pub client: ClientTls,
+}
+
+/// How one member of the store runs.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// This member's name; one of `initial_cluster`.
+    pub name: String,
+    /// Tells clusters apart that have the same peer URLs.
+    pub cluster_token: String,
+    /// All first members, this one included; the same list on each of them.
+    pub initial_cluster: Vec<InitialMember>,
+    /// Form the cluster if this member's log is empty. False for a member that is added to a running cluster.
+    pub bootstrap: bool,
+    pub data_dir: PathBuf,
+    /// `host:port`; port 0 takes a free one.
+    pub listen_client: String,
+    /// `host:port`; the port of this member's peer URL unless something forwards to it.
+    pub listen_peer: String,
+    /// A plaintext listener for health and metrics alone; they are always served on the client listener too.
+    pub listen_metrics: Option<String>,
+    /// What `MemberList` says about this member; the client listener's address if empty.
+    pub advertise_client_urls: Vec<String>,
+    /// TLS towards clients; plaintext without.
+    pub client_tls: Option<ServerTls>,
+    /// TLS between members; plaintext without.
+    pub peer_tls: Option<PeerTls>,
+    pub timing: Timing,
+    pub limits: Limits,
+    /// Writes beyond so many bytes are refused with `database space exceeded`; 0 = no quota.
+    pub quota_bytes: u64,
+    pub txn_ops_max: usize,
+    pub request_bytes_max: usize,
+    pub watch_progress_interval: Duration,
+}
+
+impl StoreConfig {
+    /// The usual settings of the member `name` of `initial_cluster`, on its peer URL's port and a free
+    /// client port on the loopback address.
+    pub fn new(name: &str, initial_cluster: Vec<InitialMember>, data_dir: impl Into<PathBuf>) -> Self {
+        let own = initial_cluster.iter().find(|member| member.name == name);
+        let listen_peer = own.and_then(|m| crate::identity::host_port(&m.peer_url)).unwrap_or_default();
+        Self {
+            name: name.to_owned(),
+            cluster_token: "keelstone".into(),
+            initial_cluster,
+            bootstrap: true,
+            data_dir: data_dir.into(),
+            listen_client: "127.0.0.1:0".into(),
+            listen_peer,
+            listen_metrics: None,
+            advertise_client_urls: Vec::new(),
+            client_tls: None,
+            peer_tls: None,
+            timing: Timing::default(),
+            limits: Limits::default(),
+            quota_bytes: QUOTA_BYTES_DEFAULT,
+            txn_ops_max: keelstone_mvcc::constants::TXN_OPS_MAX,
+            request_bytes_max: REQUEST_BYTES_MAX,
+            watch_progress_interval: WATCH_PROGRESS_INTERVAL,
+        }
+    }
+
+    /// How long a request may wait for a quorum.
+    pub(crate) fn request_time_max(&self) -> Duration {
+        let wanted = Duration::from_millis(REQUEST_BASE_MS) + 2 * self.timing.election_max;
+        wanted.min(Duration::from_millis(REQUEST_MS_MAX))
+    }
+
+    /// The shortest lease: one and a half election time-outs, in whole seconds, as etcd's.
+    pub(crate) fn lease_ttl_s_min(&self) -> i64 {
+        let ms = 3 * self.timing.election_max.as_millis() / 2;
+        i64::try_from(ms.div_ceil(1000)).unwrap_or(i64::MAX).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initial_cluster_is_read_or_refused_by_name() {
+        let list = InitialMember::parse_list("a=http://h1:2380, b=http://h2:2380").unwrap();
+        assert_eq!(list[1], InitialMember { name: "b".into(), peer_url: "http://h2:2380".into() });
+        let error = InitialMember::parse_list("a=http://h1:2380,nonsense").unwrap_err();
+        assert!(error.to_string().contains("nonsense"));
+        assert!(InitialMember::parse_list("").is_err());
+    }
+
+    #[test]
+    fn requests_end_within_the_bound() {
+        let mut config = StoreConfig::new("a", vec![], "/nowhere");
+        assert!(config.request_time_max() <= Duration::from_millis(REQUEST_MS_MAX));
+        config.timing.election_max = Duration::from_secs(50);
+        assert_eq!(config.request_time_max(), Duration::from_millis(REQUEST_MS_MAX));
+        assert_eq!(config.lease_ttl_s_min(), 75);
+        config.timing.election_max = Duration::from_millis(1000);
+        assert_eq!(config.lease_ttl_s_min(), 2);
+    }
+}

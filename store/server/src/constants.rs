@@ -1,0 +1,76 @@
+//! Bounds of the server. Reaching one has a defined answer, named beside it.
+
+use std::time::Duration;
+
+/// What `Status` and `/version` say: the etcd release whose behaviour is followed. Clients compare it (a
+/// kube-apiserver asks for watch progress only from versions that are known to answer rightly).
+pub const ETCD_VERSION: &str = "3.6.4";
+pub const CLUSTER_VERSION: &str = "3.6.0";
+pub const STORAGE_VERSION: &str = "3.6.0";
+
+/// A request's command in bytes, as etcd's `--max-request-bytes`; more is `request is too large`.
+pub const REQUEST_BYTES_MAX: usize = 3 << 19;
+/// What gRPC may add to a request before the connection refuses it, as etcd's.
+pub const GRPC_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// Requests being worked on at one time; the next one is `too many requests`.
+pub const IN_FLIGHT_REQUESTS_MAX: usize = 16_384;
+/// Bytes of requests being worked on at one time; the next one is `too many requests`.
+pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
+/// Entries committed but not applied; beyond, new proposals are `too many requests` (etcd's bound).
+pub const APPLY_LAG_ENTRIES_MAX: u64 = 5_000;
+
+/// A request without a quorum ends after this and twice the election time-out (etcd's rule), in
+/// [`REQUEST_MS_MAX`] at most.
+pub const REQUEST_BASE_MS: u64 = 5_000;
+/// The API server must be able to answer its own clients within 10 s.
+pub const REQUEST_MS_MAX: u64 = 7_500;
+/// What a request may wait beyond that outside of the log.
+pub const REQUEST_GRACE: Duration = Duration::from_millis(200);
+/// A stream that asked for a leader ends after so many election time-outs without one (etcd's bound).
+pub const LEADERLESS_ELECTIONS_MAX: u32 = 3;
+
+/// Time between progress responses of a watch that asked for them and is idle, by default.
+pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+/// Responses queued for one watch stream; its watchers wait for a place.
+pub const WATCH_RESPONSES_QUEUED_MAX: usize = 32;
+/// Watches on one stream; the next one is refused with a cancelled response.
+pub const WATCHES_PER_STREAM_MAX: usize = 65_536;
+/// A response of a watch that asked for fragments is split above this.
+pub const WATCH_FRAGMENT_BYTES: usize = REQUEST_BYTES_MAX;
+
+/// Client connections served at one time; more wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Streams (calls in flight) of one connection; the client waits with the next one.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 4_096;
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 2 << 20;
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+pub const PEER_STREAM_WINDOW_BYTES: u32 = 8 << 20;
+pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// A connection whose other side does not answer a ping for `interval + timeout` is closed.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(10);
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long HTTP/1 clients may take to send a request's head.
+pub const HTTP1_HEADER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long connections may take to end at shutdown.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long each other member may take to take over leadership at shutdown.
+pub const SHUTDOWN_TRANSFER_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long `MoveLeader` may take.
+pub const LEADER_TRANSFER_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// What one call of physical compaction may look at, and the pause between two: compaction runs beside traffic.
+pub const COMPACT_STEP_BUDGET: usize = 1_000;
+pub const COMPACT_STEP_PAUSE: Duration = Duration::from_millis(10);
+/// How often a member looks whether there is something to compact physically.
+pub const COMPACT_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the other members are asked for their client URLs while some are unknown, and afterwards.
+pub const ATTRIBUTES_INTERVAL_MISSING: Duration = Duration::from_secs(1);
+pub const ATTRIBUTES_INTERVAL: Duration = Duration::from_secs(60);
+pub const ATTRIBUTES_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Upper bounds of the request-duration histogram, in seconds.
+pub const DURATION_BUCKETS_S: [f64; 13] =
+    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 8.192];

@@ -1,0 +1,120 @@
+//! The etcd v3 gRPC services: metadata, counting and status codes around [`crate::ops`].
+
+mod cluster;
+mod kv;
+mod lease;
+mod maintenance;
+mod watch;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use keelstone_etcd_api::{
+    pb::{
+        cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+        maintenance_server::MaintenanceServer, watch_server::WatchServer,
+    },
+    ApiError,
+};
+use keelstone_raft::RaftError;
+use tonic::{metadata::MetadataMap, service::Routes, Code, Response, Status};
+
+use crate::{constants::GRPC_OVERHEAD_BYTES, member::Member, method::Method};
+
+/// The services of one member; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Services {
+    member: Arc<Member>,
+}
+
+impl Services {
+    pub fn new(member: Arc<Member>) -> Self {
+        Self { member }
+    }
+
+    /// All services that clients see. What is not served answers `Unimplemented` and says its name.
+    pub fn client_routes(&self) -> Routes {
+        let bytes_max = self.member.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
+        let kv = KvServer::new(self.clone()).max_decoding_message_size(bytes_max);
+        let watch = WatchServer::new(self.clone()).max_decoding_message_size(bytes_max);
+        let routes = Routes::new(kv)
+            .add_service(watch)
+            .add_service(LeaseServer::new(self.clone()))
+            .add_service(ClusterServer::new(self.clone()))
+            .add_service(MaintenanceServer::new(self.clone()));
+        Routes::from(routes.into_axum_router().fallback_service(tower::service_fn(not_served))).prepare()
+    }
+
+    /// Runs one unary call: `hasleader` is honoured, the call is counted, its error becomes a gRPC status.
+    async fn unary<T>(
+        &self,
+        method: Method,
+        metadata: &MetadataMap,
+        call: impl Future<Output = Result<T, RaftError>>,
+    ) -> Result<Response<T>, Status> {
+        let started = self.member.env.now();
+        self.member.metrics.started(method);
+        let result = match self.check_leader(metadata) {
+            Ok(_) => call.await,
+            Err(error) => Err(error.into()),
+        };
+        let result = result.map_err(|error| Status::from(error.api()));
+        let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        self.member.metrics.handled(method, code, started.elapsed());
+        result.map(Response::new)
+    }
+
+    /// True if the caller wants to be told when there is no leader.
+    ///
+    /// # Errors
+    /// If it does and there is none.
+    fn check_leader(&self, metadata: &MetadataMap) -> Result<bool, ApiError> {
+        let wanted = metadata.get("hasleader").is_some_and(|value| value == "true");
+        if wanted {
+            self.member.require_leader()?;
+        }
+        Ok(wanted)
+    }
+}
+
+/// Counts a stream when it ends, also when its client just went away.
+struct StreamCount {
+    member: Arc<Member>,
+    method: Method,
+    code: Code,
+}
+
+impl StreamCount {
+    fn start(member: &Arc<Member>, method: Method) -> Self {
+        member.metrics.started(method);
+        Self { member: Arc::clone(member), method, code: Code::Cancelled }
+    }
+
+    /// Says how the stream ends. (A method, so that a generator captures the whole and not a copy of `code`.)
+    fn ends(&mut self, code: Code) {
+        self.code = code;
+    }
+
+    /// A refused stream's error.
+    fn refuse(mut self, error: ApiError) -> Status {
+        self.code = error.code();
+        error.into()
+    }
+}
+
+impl Drop for StreamCount {
+    fn drop(&mut self) {
+        // The length of a stream says nothing about the server.
+        self.member.metrics.handled(self.method, self.code, Duration::ZERO);
+    }
+}
+
+/// The answer to a method that this store does not have.
+fn unimplemented(what: &str) -> Status {
+    Status::unimplemented(format!("etcdserver: {what} is not served by this store"))
+}
+
+async fn not_served<B>(
+    request: http::Request<B>,
+) -> Result<http::Response<tonic::body::Body>, std::convert::Infallible> {
+    Ok(unimplemented(request.uri().path().trim_start_matches('/')).into_http())
+}

@@ -1,0 +1,171 @@
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{atomic::Ordering::Relaxed, Arc, RwLock},
+    time::Duration,
+};
+
+use keelstone_env::Env;
+use keelstone_etcd_api::{pb, ApiError};
+use keelstone_mvcc::{Mvcc, Op, Response};
+use keelstone_raft::{RaftError, RaftNode, RaftStatus};
+use tokio::sync::{watch, Mutex};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admission::{Admission, Admitted},
+    constants::APPLY_LAG_ENTRIES_MAX,
+    metrics::Metrics,
+};
+
+/// What of a configuration the services need.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceLimits {
+    pub request_time_max: Duration,
+    pub election_max: Duration,
+    pub lease_ttl_s_min: i64,
+    pub txn_ops_max: usize,
+    pub request_bytes_max: usize,
+    pub quota_bytes: u64,
+    pub watch_progress_interval: Duration,
+}
+
+/// One running member, as its services see it: the state machine, the log and the bounds. The operations
+/// themselves are in [`crate::ops`].
+pub(crate) struct Member {
+    pub env: Env,
+    pub mvcc: Arc<Mvcc>,
+    pub raft: RaftNode,
+    pub cluster_id: u64,
+    pub member_id: u64,
+    pub limits: ServiceLimits,
+    pub metrics: Metrics,
+    pub admission: Admission,
+    /// Cancelled at shutdown: streams end with a retryable error.
+    pub stopping: CancellationToken,
+    /// Cancelled once Raft has stopped.
+    pub peers_stopping: CancellationToken,
+    /// Client URLs by member id, as the members themselves said.
+    pub client_urls: RwLock<BTreeMap<u64, Vec<String>>>,
+    /// Held by whoever compacts physically.
+    pub compaction: Mutex<()>,
+    status: watch::Receiver<RaftStatus>,
+}
+
+impl Member {
+    pub fn new(
+        env: Env,
+        mvcc: Arc<Mvcc>,
+        raft: RaftNode,
+        (cluster_id, member_id): (u64, u64),
+        limits: ServiceLimits,
+    ) -> Self {
+        let status = raft.status_watch();
+        Self {
+            env,
+            mvcc,
+            raft,
+            cluster_id,
+            member_id,
+            limits,
+            metrics: Metrics::new(),
+            admission: Admission::default(),
+            stopping: CancellationToken::new(),
+            peers_stopping: CancellationToken::new(),
+            client_urls: RwLock::default(),
+            compaction: Mutex::default(),
+            status,
+        }
+    }
+
+    /// The header of a response at `revision`.
+    pub fn header(&self, revision: i64) -> pb::ResponseHeader {
+        pb::ResponseHeader {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            revision,
+            raft_term: self.status.borrow().term,
+        }
+    }
+
+    /// A header for a response that carries only a revision so far, or nothing.
+    pub fn fill_header(&self, header: &mut Option<pb::ResponseHeader>) {
+        let revision = header.as_ref().map_or_else(|| self.mvcc.revision(), |header| header.revision);
+        *header = Some(self.header(revision));
+    }
+
+    /// What this member last knew of its cluster.
+    pub fn status(&self) -> RaftStatus {
+        self.status.borrow().clone()
+    }
+
+    pub fn status_watch(&self) -> watch::Receiver<RaftStatus> {
+        self.status.clone()
+    }
+
+    /// # Errors
+    /// `no leader` if none is known; `server stopped` at shutdown.
+    pub fn require_leader(&self) -> Result<(), ApiError> {
+        if self.stopping.is_cancelled() {
+            return Err(ApiError::Stopped);
+        }
+        match self.status.borrow().leader {
+            Some(_) => Ok(()),
+            None => Err(ApiError::NoLeader),
+        }
+    }
+
+    /// Takes a place for a request of so many bytes, or refuses it.
+    pub fn admit(&self, bytes: usize) -> Result<Admitted<'_>, ApiError> {
+        if self.stopping.is_cancelled() {
+            return Err(ApiError::Stopped);
+        }
+        self.admission.admit(bytes)
+    }
+
+    /// Replicates a command and waits until it is applied here.
+    pub async fn propose(&self, op: Op) -> Result<Response, RaftError> {
+        {
+            let status = self.status.borrow();
+            if status.is_learner {
+                return Err(ApiError::NotSupportedForLearner.into());
+            }
+            if status.committed > status.applied.saturating_add(APPLY_LAG_ENTRIES_MAX) {
+                return Err(ApiError::TooManyRequests.into());
+            }
+        }
+        self.mvcc.check_quota(&op)?;
+        self.metrics.proposals_pending.fetch_add(1, Relaxed);
+        let late = || RaftError::Unknown("the request timed out".into());
+        let result = self.within(self.raft.propose(op), late).await;
+        self.metrics.proposals_pending.fetch_sub(1, Relaxed);
+        if matches!(&result, Err(error) if !matches!(error, RaftError::Api(_))) {
+            self.metrics.proposals_failed.fetch_add(1, Relaxed);
+        }
+        result
+    }
+
+    /// Waits until everything that was committed before this call can be read here.
+    pub async fn read_index(&self) -> Result<(), RaftError> {
+        if self.status.borrow().is_learner {
+            return Err(ApiError::NotSupportedForLearner.into());
+        }
+        let result = self.within(self.raft.read_index(), || RaftError::Timeout).await;
+        if result.is_err() {
+            self.metrics.read_indexes_failed.fetch_add(1, Relaxed);
+        }
+        result
+    }
+
+    /// The bound that keeps a request from hanging whatever it waits for.
+    pub async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, RaftError>>,
+        late: impl FnOnce() -> RaftError,
+    ) -> Result<T, RaftError> {
+        match tokio::time::timeout(self.limits.request_time_max, work).await {
+            Ok(result) => result,
+            Err(_) => Err(late()),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What the services do, whoever asks: gRPC and the in-process client share these.
+
+mod kv;
+mod lease;
+mod maintenance;

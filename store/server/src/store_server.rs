@@ -1,0 +1,211 @@
+use std::{sync::atomic::Ordering::Relaxed, sync::Arc};
+
+use keelstone_engine::Engine;
+use keelstone_env::{incoming, Env, Listener, ServerTls, TlsAcceptor, TlsConnector};
+use keelstone_etcd_api::pb::cluster_server::ClusterServer;
+use keelstone_mvcc::{Mvcc, MvccOptions};
+use keelstone_raft::{RaftConfig, RaftNode};
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+
+use crate::{
+    attributes,
+    client_listener::ClientListener,
+    constants::*,
+    grpc::Services,
+    identity,
+    member::{Member, ServiceLimits},
+    running::RunningStore,
+    StoreConfig, StoreError,
+};
+
+/// Starts members of the store.
+pub struct StoreServer;
+
+impl StoreServer {
+    /// Opens the state, joins the log and serves. Returns when the listeners accept; a leader may not be
+    /// elected yet.
+    ///
+    /// # Errors
+    /// If the configuration is wrong, an address cannot be listened on, TLS material cannot be used, or what
+    /// lies on the disk is damaged.
+    pub async fn start(env: Env, config: StoreConfig, engine: Arc<dyn Engine>) -> Result<RunningStore, StoreError> {
+        let identity = identity::derive(&config)?;
+        let tls = TlsSides::prepare(&env, &config)?;
+        let client = listen(&env, &config.listen_client).await?;
+        let peer = listen(&env, &config.listen_peer).await?;
+        let metrics = match &config.listen_metrics {
+            Some(address) => Some(listen(&env, address).await?),
+            None => None,
+        };
+        let (client_address, client_port) = (client.address(), client.port());
+        let peer_address = peer.address();
+
+        let options = MvccOptions { env: Some(env.clone()), quota_bytes: config.quota_bytes, ..MvccOptions::default() };
+        let mvcc = Arc::new(env.offload(move || Mvcc::open(engine, options)).await?);
+        let mut raft_config =
+            RaftConfig::new(identity.member_id, identity.cluster_id, &config.data_dir, identity.members.clone());
+        raft_config.bootstrap = config.bootstrap;
+        raft_config.timing = config.timing;
+        raft_config.timing.request_max = config.request_time_max();
+        raft_config.limits = config.limits;
+        raft_config.peer_tls = config.peer_tls.as_ref().map(|tls| tls.client.clone());
+        let raft = RaftNode::start(env.clone(), raft_config, Arc::clone(&mvcc)).await?;
+
+        let ids = (identity.cluster_id, identity.member_id);
+        let member = Arc::new(Member::new(env.clone(), mvcc, raft, ids, limits(&config)));
+        let urls = advertised(&config, &client_address, client_port);
+        member.client_urls.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(ids.1, urls);
+
+        let services = Services::new(Arc::clone(&member));
+        let mut serving = Vec::new();
+        let listener = ClientListener::new(Arc::clone(&member), Some(services.client_routes()));
+        serving.push(env.spawn(listener.run(client, tls.client)));
+        if let Some(metrics) = metrics {
+            serving.push(env.spawn(ClientListener::new(Arc::clone(&member), None).run(metrics, None)));
+        }
+        let peer_server = serve_peers(&env, &member, services, peer, tls.peer_server);
+        let background = vec![
+            env.spawn(attributes::collect(Arc::clone(&member), tls.peer_client)),
+            env.spawn(count_leader_changes(Arc::clone(&member))),
+            env.spawn(compact_in_background(Arc::clone(&member))),
+        ];
+        tracing::info!(
+            member = format!("{:x}", ids.1), cluster = format!("{:x}", ids.0), name = %config.name,
+            client = %client_address, peer = %peer_address, "store member started"
+        );
+        Ok(RunningStore { member, client_address, peer_address, serving, peer_server, background })
+    }
+}
+
+/// The TLS configurations, read once.
+struct TlsSides {
+    client: Option<Arc<dyn TlsAcceptor>>,
+    peer_server: Option<Arc<dyn TlsAcceptor>>,
+    peer_client: Option<Arc<dyn TlsConnector>>,
+}
+
+impl TlsSides {
+    fn prepare(env: &Env, config: &StoreConfig) -> Result<Self, StoreError> {
+        let acceptor = |whom, tls: &ServerTls, alpn: &[&str]| {
+            let alpn = alpn.iter().map(|name| (*name).to_owned()).collect();
+            let tls = ServerTls { alpn, ..tls.clone() };
+            env.tls().server(&tls).map_err(|cause| StoreError::Tls { whom, cause })
+        };
+        let client = config.client_tls.as_ref().map(|tls| acceptor("the client listener", tls, &["h2", "http/1.1"]));
+        let peer = config.peer_tls.as_ref();
+        let peer_server = peer.map(|tls| acceptor("the peer listener", &tls.server, &["h2"]));
+        let peer_client = peer.map(|tls| {
+            let tls = keelstone_env::ClientTls { alpn: vec!["h2".into()], ..tls.client.clone() };
+            env.tls().client(&tls).map_err(|cause| StoreError::Tls { whom: "calls to other members", cause })
+        });
+        Ok(Self {
+            client: client.transpose()?,
+            peer_server: peer_server.transpose()?,
+            peer_client: peer_client.transpose()?,
+        })
+    }
+}
+
+async fn listen(env: &Env, address: &str) -> Result<Box<dyn Listener>, StoreError> {
+    let bound = env.net().bind(address).await;
+    bound.map_err(|cause| StoreError::Listen { address: address.to_owned(), cause })
+}
+
+fn limits(config: &StoreConfig) -> ServiceLimits {
+    ServiceLimits {
+        // The log's own bound comes first; this one is for what waits outside of it.
+        request_time_max: config.request_time_max() + REQUEST_GRACE,
+        election_max: config.timing.election_max,
+        lease_ttl_s_min: config.lease_ttl_s_min(),
+        txn_ops_max: config.txn_ops_max,
+        request_bytes_max: config.request_bytes_max,
+        quota_bytes: config.quota_bytes,
+        watch_progress_interval: config.watch_progress_interval,
+    }
+}
+
+fn advertised(config: &StoreConfig, client_address: &str, client_port: u16) -> Vec<String> {
+    if !config.advertise_client_urls.is_empty() {
+        return config.advertise_client_urls.clone();
+    }
+    let scheme = if config.client_tls.is_some() { "https" } else { "http" };
+    // The host as it was asked for: a name in a certificate, where the bound address would be a number.
+    match config.listen_client.rsplit_once(':') {
+        Some((host, _)) if !host.is_empty() => vec![format!("{scheme}://{host}:{client_port}")],
+        _ => vec![format!("{scheme}://{client_address}")],
+    }
+}
+
+/// The other members' way in: Raft, and the member list for [`attributes`].
+fn serve_peers(
+    env: &Env,
+    member: &Arc<Member>,
+    services: Services,
+    listener: Box<dyn Listener>,
+    tls: Option<Arc<dyn TlsAcceptor>>,
+) -> JoinHandle<()> {
+    let stop = member.peers_stopping.clone();
+    let server = Server::builder()
+        .initial_stream_window_size(PEER_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(PEER_CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(HTTP2_PING_INTERVAL))
+        .http2_keepalive_timeout(Some(HTTP2_PING_TIMEOUT))
+        .add_service(member.raft.peer_service())
+        .add_service(ClusterServer::new(services));
+    let accepted = incoming(listener, tls);
+    env.spawn(async move {
+        let served = server.serve_with_incoming_shutdown(accepted, stop.clone().cancelled_owned());
+        // Streams of peers never end by themselves: they are cut once they had the time to notice.
+        let cut = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN_TIME_MAX).await;
+        };
+        tokio::select! {
+            biased;
+            ended = served => if let Err(error) = ended {
+                tracing::error!(%error, "the peer listener ended");
+            },
+            () = cut => {}
+        }
+    })
+}
+
+async fn count_leader_changes(member: Arc<Member>) {
+    let mut status = member.status_watch();
+    let mut last = None;
+    loop {
+        let leader = status.borrow_and_update().leader;
+        if leader.is_some() && leader != last {
+            last = leader;
+            member.metrics.leader_changes_seen.fetch_add(1, Relaxed);
+        }
+        tokio::select! {
+            biased;
+            () = member.stopping.cancelled() => return,
+            changed = status.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
+
+/// Compacts physically what the log compacted logically, on every member for itself.
+async fn compact_in_background(member: Arc<Member>) {
+    // What was left when the process ended comes first.
+    let mut done = -1;
+    loop {
+        let compacted = member.mvcc.compacted_revision();
+        if compacted != done {
+            match member.compact_physically().await {
+                Ok(()) => done = compacted,
+                Err(error) => tracing::error!(%error, "compaction failed; it will be tried again"),
+            }
+        }
+        tokio::select! {
+            biased;
+            () = member.stopping.cancelled() => return,
+            () = tokio::time::sleep(COMPACT_POLL_INTERVAL) => {}
+        }
+    }
+}
