@@ -1,0 +1,5 @@
+//! The generic operations over a store in memory.
+
+mod common;
+mod deletion;
+mod writes;
