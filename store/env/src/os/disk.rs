@@ -28,6 +28,11 @@ impl Disk for OsDisk {
         Ok(Box::new(OsFile(options.open(path)?)))
     }
 
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        // Files of /proc say that they are empty: read to the end, not to the length.
+        fs::read(path)
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
     }
