@@ -2,6 +2,7 @@
 //! shows it again afterwards: the agent itself remembers nothing that the runtime can tell.
 
 mod hollow;
+pub mod process;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
