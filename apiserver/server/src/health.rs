@@ -31,6 +31,11 @@ pub async fn answer(state: &State, path: &str, query: &Query) -> Option<Response
     Some(render(endpoint, &outcomes, &excluded, verbose))
 }
 
+/// True if all checks of `/readyz` pass.
+pub async fn is_ready(state: &State) -> bool {
+    checks(state, "readyz").await.iter().all(|(_, outcome)| outcome.is_ok())
+}
+
 async fn checks(state: &State, endpoint: &str) -> Vec<Outcome> {
     let mut outcomes: Vec<Outcome> = vec![("ping", Ok(()))];
     if endpoint == "readyz" {

@@ -17,7 +17,7 @@ use keelstone_store_client::EtcdKv;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    allocate::Pools, bootstrap, config::ApiServerConfig, discovery::Discovery, in_flight::InFlight, listener,
+    allocate::Pools, bootstrap, config::ApiServerConfig, discovery::Discovery, health, in_flight::InFlight, listener,
     lister::CacheLister, local::LocalService, metrics::Metrics, openapi::OpenApi, state::State,
     virtual_resources::VIRTUAL,
 };
@@ -153,8 +153,9 @@ impl RunningApiServer {
         self.address.as_deref()
     }
 
-    pub fn state(&self) -> &Arc<State> {
-        &self.state
+    /// What `/readyz` would say.
+    pub async fn is_ready(&self) -> bool {
+        health::is_ready(&self.state).await
     }
 
     /// Stops accepting, lets open requests end for a moment, and ends watches.
