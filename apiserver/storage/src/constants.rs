@@ -20,6 +20,9 @@ pub const FRESHNESS_WAIT: Duration = Duration::from_secs(3);
 /// How often a watch that asked for bookmarks is given one.
 pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long before the end of a watch its last bookmark comes.
+pub const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+
 /// How many keys one range call to the store returns at most.
 pub const RANGE_PAGE_KEYS_MAX: i64 = 2_000;
 

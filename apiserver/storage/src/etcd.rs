@@ -44,16 +44,42 @@ impl EtcdStorage {
         ApiStatus::not_found(&self.config.resource, Self::name(key))
     }
 
-    /// The object now, or `None`; and the store's revision.
-    async fn read(&self, deadline: Deadline, key: &str, serializable: bool) -> ApiResult<(Option<StoredObject>, i64)> {
+    /// The object now, or `None`; and the store's revision. `known` is used if it is still the newest, which
+    /// saves the decoding and shares its encoded form.
+    async fn read(
+        &self,
+        deadline: Deadline,
+        key: &str,
+        serializable: bool,
+        known: Option<StoredObject>,
+    ) -> ApiResult<(Option<StoredObject>, i64)> {
         let request =
             pb::RangeRequest { key: Bytes::from(self.full_key(key)), serializable, limit: 1, ..Default::default() };
         let answer = self.access.range(deadline, request).await?;
         let object = match answer.kvs.first() {
-            Some(kv) => Some(self.config.decode(&self.root, kv)?),
+            Some(kv) => match known.filter(|known| known.revision() == kv.mod_revision) {
+                Some(known) => Some(known),
+                None => Some(self.config.decode(&self.root, kv)?),
+            },
             None => None,
         };
         Ok((object, revision_of(&answer.header)))
+    }
+
+    pub(crate) async fn get_known(
+        &self,
+        key: &str,
+        freshness: Freshness,
+        known: Option<StoredObject>,
+    ) -> ApiResult<StoredObject> {
+        let deadline = self.access.deadline();
+        let (object, revision) = self.read(deadline, key, freshness == Freshness::Any, known).await?;
+        if let Freshness::NotOlderThan(wanted) = freshness {
+            if revision < wanted {
+                return Err(too_large_resource_version(wanted, revision));
+            }
+        }
+        object.ok_or_else(|| self.not_found(key))
     }
 
     /// The compare-and-set loop, beginning with `origin` if it is known (it may be old).
@@ -69,7 +95,7 @@ impl EtcdStorage {
         let mut stale = origin.is_some();
         let mut current = match origin {
             Some(object) => Some(object),
-            None => self.read(deadline, key, false).await?.0,
+            None => self.read(deadline, key, false, None).await?.0,
         };
         for _ in 0..UPDATE_TRIES_MAX {
             let decided = match check(&self.config.resource, key, preconditions, current.as_ref()) {
@@ -85,7 +111,7 @@ impl EtcdStorage {
             };
             if keeps && stale {
                 // What was decided on an old state must be decided again on the newest.
-                current = self.read(deadline, key, false).await?.0;
+                current = self.read(deadline, key, false, None).await?.0;
                 stale = false;
                 continue;
             }
@@ -97,7 +123,7 @@ impl EtcdStorage {
                 return Ok(self.dry_outcome(key, current, verdict));
             }
             if dry_run {
-                current = self.read(deadline, key, false).await?.0;
+                current = self.read(deadline, key, false, None).await?.0;
                 stale = false;
                 continue;
             }
@@ -199,7 +225,7 @@ impl Storage for EtcdStorage {
         let deadline = self.access.deadline();
         let exists = || ApiStatus::already_exists(&self.config.resource, Self::name(key));
         if dry_run {
-            return match self.read(deadline, key, false).await?.0 {
+            return match self.read(deadline, key, false, None).await?.0 {
                 Some(_) => Err(exists()),
                 None => Ok(self.config.stored(key, 0, object)),
             };
@@ -211,13 +237,7 @@ impl Storage for EtcdStorage {
     }
 
     async fn get(&self, key: &str, freshness: Freshness) -> ApiResult<StoredObject> {
-        let (object, revision) = self.read(self.access.deadline(), key, freshness == Freshness::Any).await?;
-        if let Freshness::NotOlderThan(wanted) = freshness {
-            if revision < wanted {
-                return Err(too_large_resource_version(wanted, revision));
-            }
-        }
-        object.ok_or_else(|| self.not_found(key))
+        self.get_known(key, freshness, None).await
     }
 
     async fn list(&self, prefix: &str, options: ListOptions) -> ApiResult<ListPage> {

@@ -46,6 +46,7 @@ struct State {
 struct Watcher {
     key: Bytes,
     range_end: Bytes,
+    silent: bool,
     responses: mpsc::UnboundedSender<Result<pb::WatchResponse, KvError>>,
 }
 
@@ -63,7 +64,8 @@ impl MemoryKv {
         self.state().down = down;
     }
 
-    /// While mute, watches get no events, although calls are answered.
+    /// While mute, watches get no events, although calls are answered. A watch that missed one stays silent
+    /// for ever, as on a connection that hangs: no watch has holes.
     pub fn set_mute(&self, mute: bool) {
         self.state().mute = mute;
     }
@@ -176,10 +178,10 @@ impl State {
         }
         self.revision = revision;
         if self.mute {
-            return;
+            self.watchers.iter_mut().for_each(|watcher| watcher.silent = true);
         }
         let events = self.log[first..].to_vec();
-        self.watchers.retain(|watcher| watcher.send(&events, revision));
+        self.watchers.retain(|watcher| watcher.silent || watcher.send(&events, revision));
     }
 
     fn op(&mut self, revision: i64, op: &pb::RequestOp) -> Result<pb::ResponseOp, KvError> {
@@ -339,7 +341,8 @@ impl EtcdKv for MemoryKv {
             return Err(ApiError::NoLeader.into());
         }
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        let watcher = Watcher { key: request.key, range_end: request.range_end, responses: sender };
+        let silent = state.mute;
+        let watcher = Watcher { key: request.key, range_end: request.range_end, silent, responses: sender };
         let created = pb::WatchResponse { header: header(state.revision), created: true, ..Default::default() };
         let _ = watcher.responses.send(Ok(created));
         if request.start_revision > 0 && request.start_revision <= state.compacted {

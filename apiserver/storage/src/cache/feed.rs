@@ -68,11 +68,15 @@ impl Cacher {
         EtcdStorage::new(self.shared.access.clone(), config)
     }
 
-    /// Storage of a resource; begins to fill its cache.
+    /// Storage of a resource; begins to fill its cache. The versions of one resource share a cache.
     pub fn storage(&self, config: StorageConfig) -> Arc<CachedStorage> {
-        let cache = Arc::new(ResourceCache::new(config.clone()));
-        self.shared.resources().insert(cache.root.clone(), cache.clone());
-        self.shared.refill(&cache);
+        let known = self.shared.resources().get(&config.root()).cloned();
+        let cache = known.unwrap_or_else(|| {
+            let cache = Arc::new(ResourceCache::new(config.clone()));
+            self.shared.resources().insert(cache.root.clone(), cache.clone());
+            self.shared.refill(&cache);
+            cache
+        });
         Arc::new(CachedStorage::new(self.shared.clone(), cache, self.direct(config)))
     }
 

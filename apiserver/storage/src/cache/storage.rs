@@ -163,7 +163,8 @@ impl Storage for CachedStorage {
     async fn get(&self, key: &str, freshness: Freshness) -> ApiResult<StoredObject> {
         // The newest state of one key is one read of the store, as cheap as its revision.
         if freshness == Freshness::Latest || !self.bounded(self.fresh(freshness)).await? {
-            return self.direct.get(key, freshness).await;
+            let known = self.cache.read().object(key).cloned();
+            return self.direct.get_known(key, freshness, known).await;
         }
         let name = key.rsplit('/').next().unwrap_or(key);
         let object = self.cache.read().object(key).cloned();

@@ -7,7 +7,7 @@ use tokio::{sync::watch::Receiver, time::sleep_until};
 use super::{feed::Shared, resource::ResourceCache, storage::CachedStorage};
 use crate::{
     change::Change,
-    constants::{BOOKMARK_INTERVAL, WATCH_BATCH_EVENTS_MAX},
+    constants::{BOOKMARK_BEFORE_END, BOOKMARK_INTERVAL, WATCH_BATCH_EVENTS_MAX},
     error::too_old_resource_version,
     Predicate, StoredObject, WatchEvent, WatchEvents, WatchOptions, WatchStart,
 };
@@ -111,7 +111,12 @@ fn events(
     let env = env.clone();
     let end = env.now() + options.timeout.unwrap_or(FOR_EVER);
     let bookmarks = options.bookmarks;
+    // The last one comes shortly before the end, so that the next watch has little to catch up with.
+    let last_bookmark = options.timeout.map_or(end, |_| end - BOOKMARK_BEFORE_END.min(end - env.now()));
     let mut bookmark_at = env.now() + if bookmarks { BOOKMARK_INTERVAL } else { FOR_EVER };
+    if bookmarks && last_bookmark > env.now() {
+        bookmark_at = bookmark_at.min(last_bookmark);
+    }
     Box::pin(async_stream::stream! {
         for object in initial {
             yield WatchEvent::Added(object);
@@ -138,7 +143,11 @@ fn events(
                 }
                 Step::CaughtUp(revision) => {
                     if std::mem::take(&mut bookmark_due) {
-                        bookmark_at = env.now() + BOOKMARK_INTERVAL;
+                        let now = env.now();
+                        bookmark_at = now + BOOKMARK_INTERVAL;
+                        if now < last_bookmark {
+                            bookmark_at = bookmark_at.min(last_bookmark);
+                        }
                         yield WatchEvent::Bookmark { revision, initial_events_end: false };
                     }
                     tokio::select! {
