@@ -159,7 +159,9 @@ mod tests {
     #[test]
     fn a_deletion_is_kept_only_at_the_compacted_revision() {
         let mut history = History::default();
-        [version(1, false), version(2, true), version(5, false), version(6, true)].map(|v| history.push(v));
+        [version(1, false), version(2, true), version(5, false), version(6, true)]
+            .into_iter()
+            .for_each(|v| history.push(v));
         let after = |compacted| {
             let mut history = history.clone();
             history.compact(compacted, 100);

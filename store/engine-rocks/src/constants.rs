@@ -1,0 +1,13 @@
+/// Blocks of data and indexes kept in memory, by default.
+pub const CACHE_BYTES_DEFAULT: usize = 64 << 20;
+/// Unflushed data of all columns; RocksDB flushes by itself beyond it, by default.
+pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 64 << 20;
+/// Files that RocksDB holds open.
+pub const OPEN_FILES_MAX: i32 = 512;
+/// Background flushes and compactions at a time.
+pub const BACKGROUND_JOBS_MAX: i32 = 2;
+/// RocksDB's information logs kept, and the size of each.
+pub const LOG_FILES_MAX: usize = 2;
+pub const LOG_FILE_BYTES_MAX: usize = 4 << 20;
+/// Bits per key of the filters.
+pub const BLOOM_BITS_PER_KEY: f64 = 10.0;

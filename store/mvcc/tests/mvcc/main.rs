@@ -1,0 +1,11 @@
+//! The state machine through its public interface.
+
+mod crash;
+mod golden;
+mod limits;
+mod model;
+mod model_state;
+mod script;
+mod snapshot;
+mod support;
+mod watch;
