@@ -165,7 +165,8 @@ impl Client {
     /// Sends, repeating while the server says that it has too much to do (429: certainly not acted on).
     async fn open(&self, request: Request<Bytes>, deadline: Instant) -> ClientResult<Response<Body>> {
         let mutating = is_mutating(request.method());
-        for attempt in 0.. {
+        let mut throttled = 0;
+        loop {
             if let (true, Some(guard)) = (mutating, &self.guard) {
                 guard.check()?;
             }
@@ -179,14 +180,14 @@ impl Client {
             if response.status().is_success() {
                 return Ok(response);
             }
-            let pause = retry_after(&response).filter(|_| attempt < THROTTLE_RETRIES_MAX);
+            let pause = retry_after(&response).filter(|_| throttled < THROTTLE_RETRIES_MAX);
             let error = status_of(response, mutating, deadline).await;
             match pause.filter(|pause| self.env.now() + *pause < deadline) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(error),
             }
+            throttled += 1;
         }
-        unreachable!("the loop above only ends by returning")
     }
 }
 

@@ -82,7 +82,7 @@ impl ClientError {
 
     /// The write may have taken effect although it did not succeed: read before deciding what to do next.
     pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown(_) | Self::Decode(_)) || matches!(self.code(), 500 | 504)
+        matches!(self, Self::OutcomeUnknown(_) | Self::Decode(_)) || matches!(self.code(), 500 | 502 | 503 | 504)
     }
 
     /// The write was refused because leadership is lost.
