@@ -143,16 +143,15 @@ fn predicate(resource: &'static dyn Resource, namespace: &str, params: &ListPara
         return Ok(Predicate::everything());
     }
     let name = fields.required("metadata.name").map(str::to_owned);
-    let only_name = fields.requirements.len() == 1;
-    let predicate =
-        if labels.is_everything() && only_name && name.is_some() && resource.info().namespaced == !namespace.is_empty()
-        {
-            Predicate::everything()
-        } else {
-            Predicate::new(move |object| {
-                labels.matches_object(object) && fields.matches(|field| field_value(resource, object, field))
-            })
-        };
+    // A name within a known namespace is one key, which the storage looks up.
+    let is_one_key = name.is_some() && (!namespace.is_empty() || !resource.info().namespaced);
+    let predicate = if is_one_key && labels.is_everything() && fields.requirements.len() == 1 {
+        Predicate::everything()
+    } else {
+        Predicate::new(move |object| {
+            labels.matches_object(object) && fields.matches(|field| field_value(resource, object, field))
+        })
+    };
     Ok(match name {
         Some(name) if !resource.info().namespaced => predicate.only_key(name),
         Some(name) if !namespace.is_empty() => predicate.only_key(format!("{namespace}/{name}")),

@@ -328,7 +328,12 @@ impl EtcdKv for MemoryKv {
 
     async fn status(&self) -> Result<pb::StatusResponse, KvError> {
         let state = self.enter()?;
-        Ok(pb::StatusResponse { header: header(state.revision), version: "3.5.13".into(), leader: 1, ..Default::default() })
+        Ok(pb::StatusResponse {
+            header: header(state.revision),
+            version: "3.5.13".into(),
+            leader: 1,
+            ..Default::default()
+        })
     }
 
     async fn watch_with_progress(

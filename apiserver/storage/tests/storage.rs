@@ -59,6 +59,7 @@ impl Drop for Etcd {
     }
 }
 
+#[allow(clippy::disallowed_methods)]
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
