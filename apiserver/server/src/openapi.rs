@@ -7,7 +7,10 @@ use sha2::{Digest, Sha512};
 
 use crate::{body::Body, negotiate, query::Query, respond};
 
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// What clients ask for: the older name holds an `@`, which content types must not, so the answer bears the
+/// newer name to both.
+const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The OpenAPI documents, each made when it is first asked for.
@@ -58,7 +61,7 @@ impl OpenApi {
     }
 
     fn answer_v2(&self, accept: &str, if_none_match: &str) -> Response<Body> {
-        let protobuf = negotiate::clauses(accept).iter().any(|c| c.media_type == V2_PROTOBUF);
+        let protobuf = negotiate::clauses(accept).iter().any(|c| [V2_PROTOBUF, V2_PROTOBUF_OLD].contains(&c.media_type));
         if protobuf {
             let document = self.v2_protobuf.get_or_init(|| openapi::v2_protobuf(&self.resources).into());
             return cacheable(document, HeaderValue::from_static(V2_PROTOBUF), if_none_match);
