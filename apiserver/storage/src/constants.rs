@@ -36,7 +36,10 @@ pub const WATCH_RING_EVENTS_MAX: usize = 8_192;
 pub const WATCH_BATCH_EVENTS_MAX: usize = 256;
 
 /// How many snapshots of paginated lists a cache keeps for each resource.
-pub const LIST_SNAPSHOTS_MAX: usize = 8;
+pub const LIST_SNAPSHOTS_MAX: usize = 4;
+
+/// For how long such a snapshot is kept at least while there is room, and at most once others are made.
+pub const LIST_SNAPSHOT_KEPT: Duration = Duration::from_secs(60);
 
 /// How many keys share one lease at most.
 pub const LEASE_KEYS_MAX: u64 = 1_000;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -18,6 +19,8 @@ use tokio::sync::mpsc;
 pub struct MemoryKv {
     state: Mutex<State>,
 }
+
+const FROZEN_POLL: Duration = Duration::from_millis(10);
 
 /// What happens to the next transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,7 @@ struct State {
     watchers: Vec<Watcher>,
     leases: BTreeMap<i64, i64>,
     down: bool,
+    frozen: bool,
     mute: bool,
     txn_fault: Option<TxnFault>,
     calls: u64,
@@ -62,6 +66,11 @@ impl MemoryKv {
     /// While down, every call says that there is no leader; watches stay open and silent.
     pub fn set_down(&self, down: bool) {
         self.state().down = down;
+    }
+
+    /// While frozen, no call is answered, nor carried out.
+    pub fn set_frozen(&self, frozen: bool) {
+        self.state().frozen = frozen;
     }
 
     /// While mute, watches get no events, although calls are answered. A watch that missed one stays silent
@@ -93,7 +102,10 @@ impl MemoryKv {
         self.state().leases.clone()
     }
 
-    fn enter(&self) -> Result<MutexGuard<'_, State>, KvError> {
+    async fn enter(&self) -> Result<MutexGuard<'_, State>, KvError> {
+        while self.state().frozen {
+            tokio::time::sleep(FROZEN_POLL).await;
+        }
         let mut state = self.state();
         state.calls += 1;
         if state.down {
@@ -249,11 +261,11 @@ impl EtcdKv for MemoryKv {
         if request.serializable {
             return self.state().range(&request);
         }
-        self.enter()?.range(&request)
+        self.enter().await?.range(&request)
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, KvError> {
-        let mut state = self.enter()?;
+        let mut state = self.enter().await?;
         let revision = state.revision + 1;
         let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(request)) };
         state.op(revision, &op)?;
@@ -262,7 +274,7 @@ impl EtcdKv for MemoryKv {
     }
 
     async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, KvError> {
-        let mut state = self.enter()?;
+        let mut state = self.enter().await?;
         let revision = state.revision + 1;
         let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestDeleteRange(request)) };
         let response = state.op(revision, &op)?;
@@ -274,7 +286,7 @@ impl EtcdKv for MemoryKv {
     }
 
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, KvError> {
-        let mut state = self.enter()?;
+        let mut state = self.enter().await?;
         let fault = state.txn_fault.take();
         if fault == Some(TxnFault::RequestLost) {
             return Err(KvError::Unknown("the request was lost".into()));
@@ -287,7 +299,7 @@ impl EtcdKv for MemoryKv {
     }
 
     async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, KvError> {
-        let mut state = self.enter()?;
+        let mut state = self.enter().await?;
         if request.revision <= state.compacted {
             return Err(ApiError::Compacted.into());
         }
@@ -299,14 +311,14 @@ impl EtcdKv for MemoryKv {
     }
 
     async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, KvError> {
-        let mut state = self.enter()?;
+        let mut state = self.enter().await?;
         let id = i64::try_from(state.leases.len()).unwrap_or(0) + 1;
         state.leases.insert(id, request.ttl);
         Ok(pb::LeaseGrantResponse { header: header(state.revision), id, ttl: request.ttl, error: String::new() })
     }
 
     async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, KvError> {
-        let mut state = self.enter()?;
+        let mut state = self.enter().await?;
         state.leases.remove(&request.id).ok_or(ApiError::LeaseNotFound)?;
         let revision = state.revision + 1;
         let at = state.revision;
@@ -321,13 +333,13 @@ impl EtcdKv for MemoryKv {
     }
 
     async fn lease_keep_alive_once(&self, lease_id: i64) -> Result<pb::LeaseKeepAliveResponse, KvError> {
-        let state = self.enter()?;
+        let state = self.enter().await?;
         let ttl = state.leases.get(&lease_id).copied().unwrap_or(0);
         Ok(pb::LeaseKeepAliveResponse { header: header(state.revision), id: lease_id, ttl })
     }
 
     async fn status(&self) -> Result<pb::StatusResponse, KvError> {
-        let state = self.enter()?;
+        let state = self.enter().await?;
         Ok(pb::StatusResponse {
             header: header(state.revision),
             version: "3.5.13".into(),

@@ -92,6 +92,27 @@ async fn without_a_quorum_memory_answers_and_the_rest_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_frozen_store_hangs_nobody() {
+    let w = world().await;
+    create(&*w.pods, "a").await;
+    assert_eq!(names(&*w.pods, Freshness::Latest).await, ["a"]);
+    w.kv.set_frozen(true);
+    let bound = OPERATION_TIMEOUT + Duration::from_millis(100);
+    let before = tokio::time::Instant::now();
+    let list = w.pods.list("", ListOptions::default()).await.unwrap_err();
+    assert!(list.code == 503 && list.message.contains("quorum is lost"), "{}", list.message);
+    assert!(before.elapsed() <= bound);
+    let before = tokio::time::Instant::now();
+    let write = w.pods.create("d/b", pod("b"), None, false).await.unwrap_err();
+    assert_eq!((write.code, write.reason.as_str()), (504, "Timeout"));
+    assert!(write.message.contains("may or may not have been carried out"), "{}", write.message);
+    assert!(before.elapsed() <= bound);
+    assert_eq!(names(&*w.pods, Freshness::Any).await, ["a"]);
+    w.kv.set_frozen(false);
+    assert_eq!(names(&*w.pods, Freshness::Latest).await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn lost_answers_are_settled_by_doing_the_same_again() {
     let w = world().await;
     for fault in [TxnFault::AnswerLost, TxnFault::RequestLost] {

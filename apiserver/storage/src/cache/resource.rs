@@ -3,11 +3,11 @@ use std::{
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     change::Change,
-    constants::{LIST_SNAPSHOTS_MAX, WATCH_RING_EVENTS_MAX},
+    constants::{LIST_SNAPSHOTS_MAX, LIST_SNAPSHOT_KEPT, WATCH_RING_EVENTS_MAX},
     StorageConfig, StoredObject,
 };
 
@@ -46,7 +46,7 @@ pub struct State {
     fill_generation: u64,
     /// A task is filling the cache.
     filling: bool,
-    snapshots: BTreeMap<i64, Snapshot>,
+    snapshots: BTreeMap<i64, (Instant, Snapshot)>,
 }
 
 impl State {
@@ -102,18 +102,25 @@ impl State {
 
     /// The snapshot of all objects at `revision`, if one was kept.
     pub fn snapshot(&self, revision: i64) -> Option<Snapshot> {
-        self.snapshots.get(&revision).cloned()
+        self.snapshots.get(&revision).map(|(_, snapshot)| snapshot.clone())
     }
 
-    /// Keeps all objects, which are the state at `revision`, for the following pages of a list.
-    pub fn keep_snapshot(&mut self, revision: i64) {
+    /// Keeps all objects, which are the state at `revision`, for the following pages of a list. What no list
+    /// came back for in time is dropped: the store serves its pages.
+    pub fn keep_snapshot(&mut self, revision: i64, now: Instant) {
+        self.snapshots.retain(|_, (kept_at, _)| now < *kept_at + LIST_SNAPSHOT_KEPT);
         if self.snapshots.contains_key(&revision) {
             return;
         }
         while self.snapshots.len() >= LIST_SNAPSHOTS_MAX {
             self.snapshots.pop_first();
         }
-        self.snapshots.insert(revision, Arc::new(self.objects.values().cloned().collect()));
+        self.snapshots.insert(revision, (now, Arc::new(self.objects.values().cloned().collect())));
+    }
+
+    /// The last page was served.
+    pub fn drop_snapshot(&mut self, revision: i64) {
+        self.snapshots.remove(&revision);
     }
 
     fn apply(&mut self, change: Change) {

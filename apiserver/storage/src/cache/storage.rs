@@ -47,16 +47,18 @@ impl CachedStorage {
                 Ok(self.reached(revision).await)
             }
             Freshness::NotOlderThan(revision) => {
-                if self.known_revision() >= revision && self.cache.read().filled() {
-                    return Ok(true);
-                }
                 if !self.cache.read().filled() {
                     return Ok(false);
                 }
-                if self.reached(revision).await {
+                if self.known_revision() >= revision || self.reached(revision).await {
                     return Ok(true);
                 }
-                Err(too_large_resource_version(revision, self.known_revision()))
+                let feed = *self.shared.revision.borrow();
+                if feed >= revision {
+                    // The revision exists; only this cache is being filled again.
+                    return Ok(false);
+                }
+                Err(too_large_resource_version(revision, feed))
             }
         }
     }
@@ -89,7 +91,7 @@ impl CachedStorage {
         if keep {
             let mut state = self.cache.write();
             let revision = at(state.current(), state.revision());
-            state.keep_snapshot(revision);
+            state.keep_snapshot(revision, self.shared.access.env().now());
             (state.objects_under(prefix), revision)
         } else {
             let state = self.cache.read();
@@ -127,7 +129,11 @@ impl CachedStorage {
         let start = format!("{prefix}{}", token.start);
         let first = snapshot.partition_point(|o| o.key() < start.as_str());
         let rest = snapshot[first..].iter().take_while(|o| o.key().starts_with(prefix)).cloned().collect();
-        Ok(Some(page_of(rest, token.revision, prefix, options)))
+        let page = page_of(rest, token.revision, prefix, options);
+        if page.continue_token.is_empty() {
+            self.cache.write().drop_snapshot(token.revision);
+        }
+        Ok(Some(page))
     }
 }
 
