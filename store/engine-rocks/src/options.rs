@@ -13,10 +13,7 @@ pub struct RocksOptions {
 
 impl Default for RocksOptions {
     fn default() -> Self {
-        Self {
-            cache_bytes: constants::CACHE_BYTES_DEFAULT,
-            write_buffer_bytes: constants::WRITE_BUFFER_BYTES_DEFAULT,
-        }
+        Self { cache_bytes: constants::CACHE_BYTES_DEFAULT, write_buffer_bytes: constants::WRITE_BUFFER_BYTES_DEFAULT }
     }
 }
 

@@ -91,7 +91,9 @@ impl Deletes {
             self.keys.insert(request.key.clone());
             return;
         }
-        let bounds = RangeBounds::new(&request.key, &request.range_end);
+        // A delete to the last key (an end of one zero byte) overlaps nothing here, as in etcd: what is deleted
+        // and put again in one txn is put.
+        let bounds = RangeBounds::Range(request.key.clone(), request.range_end.clone());
         if let Some(replaced) = self.ranges.insert(request.key.clone(), bounds) {
             self.others.push(replaced);
         }

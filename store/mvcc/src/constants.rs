@@ -12,8 +12,8 @@ pub const WATCH_WINDOW_EVENTS_MAX: usize = 16_384;
 pub const WATCH_WINDOW_BYTES_MAX: usize = 32 << 20;
 /// Events in one answer of a watcher; a single revision is never split, so that it may hold more.
 pub const WATCH_BATCH_EVENTS_MAX: usize = 1000;
-/// Bytes of one snapshot chunk, roughly.
-pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Bytes of keys and values in one answer of a watcher; with the same exception.
+pub const WATCH_BATCH_BYTES_MAX: usize = 2 << 20;
 /// A read that meets a view which compaction or a restore overtook is repeated at most so often.
 pub const READ_RETRIES_MAX: usize = 8;
 /// Versions of one key in its newest block; more go to older, shared blocks.

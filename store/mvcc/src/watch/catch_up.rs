@@ -6,6 +6,7 @@ use keelstone_etcd_api::mvccpb::{self, event::EventType};
 
 use super::event::{Change, Filter, Prev};
 use crate::{
+    constants::WATCH_BATCH_BYTES_MAX,
     load,
     read::{ReadError, Values},
     record::{self, Revision},
@@ -54,12 +55,13 @@ struct Scan<'a> {
     events_max: usize,
     /// Events, each with its revision.
     events: Vec<(i64, mvccpb::Event)>,
+    bytes: usize,
 }
 
 impl<'a> Scan<'a> {
     fn new(shared: &'a Shared, view: &'a View, filter: &'a Filter, events_max: usize) -> Self {
         let values = EngineValues { engine: &*shared.engine, generation: view.generation };
-        Self { shared, view, values, filter, events_max, events: Vec::new() }
+        Self { shared, view, values, filter, events_max, events: Vec::new(), bytes: 0 }
     }
 
     fn run(mut self, from: i64, upto: i64) -> Result<(i64, Vec<mvccpb::Event>), ReadError> {
@@ -77,11 +79,15 @@ impl<'a> Scan<'a> {
             let last_main = record::parse_revision_key(last)?.main;
             request.start = load::after(last);
             for (key, value) in page.pairs {
-                self.look_at(record::parse_revision_key(&key)?, value)?;
+                let at = record::parse_revision_key(&key)?;
+                let enough = self.events.len() >= self.events_max || self.bytes >= WATCH_BATCH_BYTES_MAX;
+                if enough && self.events.last().is_some_and(|(main, _)| *main < at.main) {
+                    return Ok((at.main - 1, self.into_events()));
+                }
+                self.look_at(at, value)?;
             }
-            let enough = self.events.len() >= self.events_max || pages >= PAGES_MAX;
             // The last revision of a page may go on in the next one.
-            if page.more && enough && last_main > from {
+            if page.more && pages >= PAGES_MAX && last_main > from {
                 self.events.retain(|(main, _)| *main < last_main);
                 return Ok((last_main - 1, self.into_events()));
             }
@@ -102,6 +108,7 @@ impl<'a> Scan<'a> {
         if !self.filter.passes(kind, &kv.key) {
             return Ok(());
         }
+        self.bytes += kv.key.len() + kv.value.len();
         let prev = if self.filter.prev_kv() && kv.version != 1 { self.prev(&kv.key, at)? } else { Prev::None };
         let event = self.filter.event(&Change { kind, kv, prev }, &self.values as &dyn Values)?;
         self.events.push((at.main, event));

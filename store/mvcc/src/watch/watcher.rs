@@ -21,26 +21,28 @@ pub struct Watcher {
     filter: Arc<Filter>,
     id: u64,
     notify: Arc<Notify>,
-    /// Nothing before the first revision can be read: as in etcd, that is an answer, not an error.
-    starts_negative: bool,
+    /// The compacted revision, if the watch began before it: then it ends at once.
+    refused: Option<i64>,
     progress_requested: bool,
     ended: bool,
 }
 
 impl Watcher {
     pub(crate) fn new(shared: Arc<Shared>, spec: &WatchSpec) -> Self {
+        let compacted = shared.view().compacted;
+        let start = spec.start_revision;
+        // As in etcd, a negative start is one that was compacted, whether or not anything was.
+        let refused = (start < 0 || (start > 0 && start < compacted)).then_some(compacted.max(1));
         let filter = Arc::new(Filter::new(spec));
-        let (id, notify) = shared.hub.add(Arc::clone(&filter), spec.start_revision);
-        let starts_negative = spec.start_revision < 0;
-        Self { shared, filter, id, notify, starts_negative, progress_requested: false, ended: false }
+        let (id, notify) = shared.hub.add(Arc::clone(&filter), start);
+        Self { shared, filter, id, notify, refused, progress_requested: false, ended: false }
     }
 
     /// The next batch; waits while there is none. Cancel safe: what was not returned comes again.
     /// `Ok(None)` once the watch has ended as compacted.
     pub async fn next(&mut self) -> Result<Option<WatchBatch>, MvccError> {
-        if self.starts_negative && !self.ended {
+        if let Some(compact_revision) = self.refused.take() {
             self.ended = true;
-            let compact_revision = self.shared.view().compacted.max(1);
             return Ok(Some(WatchBatch::Compacted { compact_revision }));
         }
         let events_max = self.shared.options.watch_batch_events_max.max(1);

@@ -1,7 +1,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::RevisionEvents;
-use crate::constants::WATCH_WINDOW_BYTES_MAX;
+use crate::constants::{WATCH_BATCH_BYTES_MAX, WATCH_WINDOW_BYTES_MAX};
 
 /// The newest revisions' events. Bounded by events and bytes: the oldest revisions go first.
 pub struct Window {
@@ -32,15 +32,16 @@ impl Window {
         (self.events, self.bytes) = (0, 0);
     }
 
-    /// Revisions from `from` on, about `events_max` events; `None` if some of them are no longer here.
+    /// Revisions from `from` on, about a batch of them; `None` if some of them are no longer here.
     pub fn from(&self, from: i64, events_max: usize) -> Option<Vec<Arc<RevisionEvents>>> {
         let first = self.revisions.front()?.revision;
         // Every revision has events, so that the window has no gaps.
         let skip = usize::try_from(from.checked_sub(first)?).ok()?;
-        let mut events = 0;
+        let (mut events, mut size) = (0, 0);
         let wanted = self.revisions.iter().skip(skip).take_while(|revision| {
-            let takes = events < events_max;
+            let takes = events < events_max && size < WATCH_BATCH_BYTES_MAX;
             events += revision.changes.len();
+            size += bytes(revision);
             takes
         });
         Some(wanted.cloned().collect())

@@ -1,11 +1,12 @@
 //! Every bound, at the bound and one beyond it.
 
+use futures::FutureExt;
 use keelstone_engine::MemEngine;
 use keelstone_etcd_api::{
     pb::{self, request_op::Request},
     ApiError,
 };
-use keelstone_mvcc::{check, constants::*, MvccOptions, Op, Response};
+use keelstone_mvcc::{check, constants::*, MvccOptions, Op, Response, WatchBatch, WatchSpec};
 
 use crate::support::*;
 
@@ -85,5 +86,27 @@ fn histories_beyond_a_block() {
     for store in [&store, &reopened] {
         assert_eq!(get(store, last - 41), Err(ApiError::Compacted));
         (last - 40..=last).for_each(|revision| assert_eq!(get(store, revision), Ok(revision.to_string())));
+    }
+}
+
+#[test]
+fn watch_batch_bytes() {
+    let store = Store::new();
+    let value = "v".repeat(WATCH_BATCH_BYTES_MAX / 4);
+    let spec = WatchSpec { key: bytes("k"), ..Default::default() };
+    let mut live = store.mvcc.watch(spec.clone());
+    (0..10).for_each(|_| {
+        store.put("k", &value);
+    });
+    let reopened = store.reopen();
+    let mut late = reopened.mvcc.watch(WatchSpec { start_revision: 2, ..spec });
+    for watcher in [&mut live, &mut late] {
+        let mut sizes = Vec::new();
+        while let Some(batch) = watcher.next().now_or_never() {
+            let Ok(Some(WatchBatch::Events { events, .. })) = batch else { panic!("{batch:?}") };
+            sizes.push(events.len());
+        }
+        assert_eq!(sizes.iter().sum::<usize>(), 10);
+        assert!(sizes.iter().all(|events| *events <= 4), "{sizes:?}");
     }
 }

@@ -50,7 +50,9 @@ fn an_installed_snapshot_is_the_pinned_state() {
     from.delete("\0", "\0");
     let sent: Vec<_> = std::iter::from_fn(|| pinned.next_chunk().unwrap()).collect();
     assert!(sent == expected);
-    (0..10).for_each(|i| drop(copy.put("old", &i.to_string())));
+    (0..10).for_each(|i| {
+        copy.put("old", &i.to_string());
+    });
     install(&copy.mvcc, &sent, applied.clone()).unwrap();
     assert_eq!(copy.mvcc.applied(), applied);
     assert_eq!(copy.get("old"), None);
@@ -136,7 +138,9 @@ fn watchers_go_on_through_an_install() {
     let mut watcher = to.mvcc.watch(WatchSpec { key: bytes("a"), prev_kv: true, ..Default::default() });
     let mut late = to.mvcc.watch(WatchSpec { key: bytes("a"), start_revision: 4, ..Default::default() });
     assert!(watcher.next().now_or_never().is_none());
-    (2..6).for_each(|i| drop(from.put("a", &i.to_string())));
+    (2..6).for_each(|i| {
+        from.put("a", &i.to_string());
+    });
     let (sent, applied) = chunks(&from.mvcc);
     install(&to.mvcc, &sent, applied).unwrap();
     let revisions = |batch: Option<Result<Option<WatchBatch>, MvccError>>| match batch {
@@ -150,7 +154,9 @@ fn watchers_go_on_through_an_install() {
     assert!(watcher.next().now_or_never().is_none());
     // Compacted in the snapshot beyond what a watcher has seen: it is told.
     let mut watcher = to.mvcc.watch(WatchSpec { key: bytes("a"), ..Default::default() });
-    (6..9).for_each(|i| drop(from.put("a", &i.to_string())));
+    (6..9).for_each(|i| {
+        from.put("a", &i.to_string());
+    });
     from.compact(9).unwrap();
     let (sent, applied) = chunks(&from.mvcc);
     install(&to.mvcc, &sent, applied).unwrap();

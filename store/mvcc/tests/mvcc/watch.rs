@@ -132,7 +132,9 @@ fn progress_is_never_ahead_of_events() {
     assert_eq!(watcher.progress(), 1);
     store.put("b", "1");
     assert_eq!(watcher.progress(), 2);
-    (0..5).for_each(|i| drop(store.put("a", &i.to_string())));
+    (0..5).for_each(|i| {
+        store.put("a", &i.to_string());
+    });
     watcher.request_progress();
     assert_eq!(watcher.progress(), 2);
     let mut seen = Vec::new();
