@@ -160,6 +160,31 @@ async fn some_kinds_want_a_version_or_create_on_update() {
 }
 
 #[tokio::test]
+async fn writes_note_who_owns_which_fields() {
+    let w = world().await;
+    let made = create(&w.widgets, widget("a")).await;
+    let managers = |object: &Value| -> Vec<String> {
+        let entries = meta::managed_fields(object).iter();
+        entries
+            .map(|e| format!("{} {}", e["manager"].as_str().unwrap(), e["subresource"].as_str().unwrap_or("-")))
+            .collect()
+    };
+    assert_eq!(managers(made.value()), ["tests -"]);
+    let owned = &meta::managed_fields(made.value())[0]["fieldsV1"];
+    assert!(owned["f:spec"]["f:size"].is_object() && owned["f:status"].is_null(), "{owned}");
+    let mut change = widget("a");
+    change["spec"]["size"] = 7.into();
+    let other = WriteRequest { manager: "other".into(), ..request() };
+    let updated = w.widgets.update(&other, "d", "a", change, &NoHook).await.unwrap();
+    assert!(managers(updated.object.value()).contains(&"other -".to_owned()));
+    let mut status = updated.object.into_value();
+    status["status"] = json!({"phase": "Ready"});
+    let request = WriteRequest { subresource: "status".into(), ..other };
+    let written = w.widgets.update(&request, "d", "a", status, &NoHook).await.unwrap();
+    assert!(managers(written.object.value()).contains(&"other status".to_owned()));
+}
+
+#[tokio::test]
 async fn patches_are_made_again_on_newer_states() {
     let w = world().await;
     create(&w.widgets, widget("a")).await;
