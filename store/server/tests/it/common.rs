@@ -1,9 +1,6 @@
 //! Clusters of this store for tests, on loopback with folders of their own.
 
-#![allow(dead_code)]
-
-#[path = "../../../client/tests/common/mod.rs"]
-pub mod etcd;
+pub use crate::etcd;
 
 use std::{sync::Arc, time::Duration};
 

@@ -3,15 +3,13 @@
 // Tests start processes.
 #![allow(clippy::disallowed_methods)]
 
-mod common;
-
 use std::{
     io::{BufRead, BufReader, Write},
     path::PathBuf,
     process::{Command, Stdio},
 };
 
-use common::{etcd, Cluster};
+use crate::common::{etcd, Cluster};
 
 struct Etcdctl {
     binary: PathBuf,

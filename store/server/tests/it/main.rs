@@ -1,0 +1,12 @@
+//! The running store: against etcdctl, against a real etcd, with members lost, with TLS. One binary, because
+//! linking the store takes longer than these tests.
+
+mod availability;
+mod common;
+mod differential;
+#[path = "../../../client/tests/common/mod.rs"]
+pub mod etcd;
+mod etcdctl;
+mod http_and_tls;
+mod requests;
+mod watches;
