@@ -83,7 +83,7 @@ impl Plugin for InterPodAffinity {
 
     fn prepare<'a>(&self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> Result<Option<Box<dyn Judge + 'a>>, String> {
         let terms = |terms: &'a [PodAffinityTerm]| terms.iter().map(|term| Term::new(term, pod)).collect::<Vec<_>>();
-        let (near, away) = preferences(pod);
+        let preferences_of_pod = preferences(pod);
         let mut judgement = Judgement {
             affinity: terms(pod.required_affinity()),
             anti_affinity: terms(pod.required_anti_affinity()),
@@ -93,7 +93,7 @@ impl Plugin for InterPodAffinity {
         for node in snapshot.nodes() {
             for other in node.pods.values() {
                 judgement.look_at(other, node, snapshot);
-                for (term, weight) in near.iter().chain(&away) {
+                for (term, weight) in &preferences_of_pod {
                     judgement.prefer(term, *weight, other, node, snapshot);
                 }
                 judgement.hear(other, pod, node, snapshot);
@@ -104,13 +104,15 @@ impl Plugin for InterPodAffinity {
 }
 
 /// The preferred terms of a pod with their weights; negative for anti-affinity.
-fn preferences(pod: &PodInfo) -> (Vec<(Term<'_>, i64)>, Vec<(Term<'_>, i64)>) {
+fn preferences(pod: &PodInfo) -> Vec<(Term<'_>, i64)> {
     let affinity = pod.spec().affinity.as_ref();
     let near = affinity.and_then(|a| a.pod_affinity.as_ref());
     let near = near.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_deref());
     let away = affinity.and_then(|a| a.pod_anti_affinity.as_ref());
     let away = away.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_deref());
-    (weighted(near.unwrap_or_default(), 1, pod), weighted(away.unwrap_or_default(), -1, pod))
+    let mut preferences = weighted(near.unwrap_or_default(), 1, pod);
+    preferences.extend(weighted(away.unwrap_or_default(), -1, pod));
+    preferences
 }
 
 fn weighted<'a>(terms: &'a [WeightedPodAffinityTerm], sign: i64, owner: &'a PodInfo) -> Vec<(Term<'a>, i64)> {
@@ -146,9 +148,8 @@ impl Judgement<'_> {
         for term in other.required_affinity() {
             self.prefer(&Term::new(term, other), HARD_POD_AFFINITY_WEIGHT, pod, node, snapshot);
         }
-        let (near, away) = preferences(other);
-        for (term, weight) in near.iter().chain(&away) {
-            self.prefer(term, *weight, pod, node, snapshot);
+        for (term, weight) in preferences(other) {
+            self.prefer(&term, weight, pod, node, snapshot);
         }
     }
 
