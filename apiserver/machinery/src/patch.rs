@@ -18,7 +18,7 @@ pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 /// 422 for a patch that does not fit the document.
 fn does_not_apply(message: String) -> ApiStatus {
-    let cause = Cause { reason: "UnexpectedServerResponse".into(), message, field: String::new() };
+    let cause = Cause { reason: "UnexpectedServerResponse".into(), message, field: "patch".into() };
     ApiStatus::unprocessable("the server rejected our request due to an error in our request")
         .with_details(Details { causes: vec![cause], ..Details::default() })
 }

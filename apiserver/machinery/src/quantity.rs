@@ -109,6 +109,8 @@ impl Quantity {
         self.nano < 0
     }
 
+    // As a method, not an operator: which format the result keeps depends on the order.
+    #[allow(clippy::should_implement_trait)]
     /// The sum; it keeps this quantity's format unless this one is zero.
     #[must_use]
     pub fn add(self, other: Self) -> Self {
@@ -116,6 +118,8 @@ impl Quantity {
         Self { nano: (self.nano + other.nano).clamp(-CAP, CAP), format }
     }
 
+    /// The difference, in the format of the sum.
+    #[allow(clippy::should_implement_trait)]
     #[must_use]
     pub fn sub(self, other: Self) -> Self {
         self.add(Self { nano: -other.nano, format: other.format })

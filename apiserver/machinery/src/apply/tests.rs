@@ -228,8 +228,12 @@ fn specs() -> impl Strategy<Value = Value> {
     let port = (1..4_u16, prop::option::of("TCP|UDP"), prop::option::of("[ab]"));
     let port = port.prop_map(|(port, protocol, name)| {
         let mut out = json!({ "containerPort": port });
-        protocol.map(|p| out["protocol"] = json!(p));
-        name.map(|n| out["name"] = json!(n));
+        if let Some(p) = protocol {
+            out["protocol"] = json!(p);
+        }
+        if let Some(n) = name {
+            out["name"] = json!(n);
+        }
         out
     });
     let container = ("[abc]", prop::option::of("[xy]"), prop::collection::vec(port, 0..3));
@@ -255,7 +259,9 @@ fn specs() -> impl Strategy<Value = Value> {
                     })
                     .collect();
                 let mut out = json!({"name": name, "ports": ports});
-                image.map(|i| out["image"] = json!(i));
+                if let Some(i) = image {
+                    out["image"] = json!(i);
+                }
                 out
             })
             .collect::<Vec<Value>>()
@@ -263,7 +269,9 @@ fn specs() -> impl Strategy<Value = Value> {
     (prop::option::of(0..3_i32), containers, prop::collection::btree_map("[ab]", "[xy]", 0..3)).prop_map(
         |(replicas, containers, labels)| {
             let mut spec = json!({"template": {"metadata": {"labels": labels}, "spec": {"containers": containers}}});
-            replicas.map(|r| spec["replicas"] = json!(r));
+            if let Some(r) = replicas {
+                spec["replicas"] = json!(r);
+            }
             spec
         },
     )

@@ -102,7 +102,7 @@ fn made(shape: &Shape, seed: &mut u64) -> Value {
         Shape::MicroTime => Value::from(meta::micro_time_from_unix(roll as i64 * 1000, 1_000)),
         Shape::Duration => Value::from(duration::text(roll as i64 * 1_000_000)),
         Shape::Quantity => Value::from(Quantity::from_milli(roll as i64).to_string()),
-        Shape::IntOrString if roll % 2 == 0 => Value::from(roll as i32),
+        Shape::IntOrString if roll.is_multiple_of(2) => Value::from(roll as i32),
         Shape::IntOrString => Value::from(format!("{}%", roll % 100)),
         Shape::Raw | Shape::Any => json!({"apiVersion": "x/v1", "kind": "X", "a": [1, {"b": null}]}),
         Shape::Fields => json!({"f:a": {}}),
