@@ -46,13 +46,13 @@ fn a_torn_flush_is_cut() {
     let engine = open(root.path()).unwrap();
     put(&engine, "a", "1");
     engine.flush().unwrap();
-    let before = std::fs::metadata(&file).unwrap().len();
+    let before = Env::os().disk().read(&file).unwrap().len();
     put(&engine, "a", "2");
     engine.flush().unwrap();
     drop(engine);
-    let whole = std::fs::read(&file).unwrap();
-    for cut in before + 1..whole.len() as u64 {
-        std::fs::write(&file, &whole[..cut as usize]).unwrap();
+    let whole = Env::os().disk().read(&file).unwrap();
+    for cut in before + 1..whole.len() {
+        Env::os().disk().write_atomically(&file, &whole[..cut]).unwrap();
         let engine = open(root.path()).unwrap();
         assert_eq!(engine.get(Column::Meta, b"a").unwrap(), Some("1".into()), "cut at {cut}");
         put(&engine, "b", "3");
@@ -72,11 +72,11 @@ fn damage_in_the_middle_is_an_error() {
     }
     drop(engine);
     let file = root.path().join("engine.mem");
-    let whole = std::fs::read(&file).unwrap();
+    let whole = Env::os().disk().read(&file).unwrap();
     for at in [0, 9, 30, 60] {
         let mut damaged = whole.clone();
         damaged[at] ^= 1;
-        std::fs::write(&file, damaged).unwrap();
+        Env::os().disk().write_atomically(&file, &damaged).unwrap();
         assert!(matches!(open(root.path()), Err(EngineError::Corrupt(_))), "byte {at}");
     }
 }

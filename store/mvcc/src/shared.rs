@@ -81,7 +81,7 @@ impl Shared {
     pub fn write(&self, writer: &mut Writer, batch: Batch) -> Result<(), EngineError> {
         self.engine.write(batch)?;
         writer.writes += 1;
-        if writer.writes % SIZE_REFRESH_WRITES == 0 {
+        if writer.writes.is_multiple_of(SIZE_REFRESH_WRITES) {
             self.refresh_size()?;
         }
         Ok(())

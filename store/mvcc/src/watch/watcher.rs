@@ -55,14 +55,14 @@ impl Watcher {
                     self.notify.notified().await;
                     continue;
                 }
-                Work::Window { revisions, upto } => match self.from_window(&revisions, upto)? {
+                Work::Window { revisions, upto } => match self.read_window(&revisions, upto)? {
                     Some(read) => read,
                     None => {
                         let from = revisions.first().map_or(upto, |first| first.revision);
-                        self.from_store(from, upto, events_max).await?
+                        self.read_store(from, upto, events_max).await?
                     }
                 },
-                Work::Store { from, upto } => self.from_store(from, upto, events_max).await?,
+                Work::Store { from, upto } => self.read_store(from, upto, events_max).await?,
             };
             match read {
                 CaughtUp::Compacted { compact_revision } => {
@@ -81,7 +81,7 @@ impl Watcher {
     }
 
     /// `None` if a value before an event is not at hand: the store's answer decides then.
-    fn from_window(&self, revisions: &[Arc<RevisionEvents>], upto: i64) -> Result<Option<CaughtUp>, MvccError> {
+    fn read_window(&self, revisions: &[Arc<RevisionEvents>], upto: i64) -> Result<Option<CaughtUp>, MvccError> {
         let generation = self.shared.view().generation;
         let values = EngineValues { engine: &*self.shared.engine, generation };
         let mut events: Vec<mvccpb::Event> = Vec::new();
@@ -98,7 +98,7 @@ impl Watcher {
         Ok(Some(CaughtUp::Events { upto, events }))
     }
 
-    async fn from_store(&self, from: i64, upto: i64, events_max: usize) -> Result<CaughtUp, MvccError> {
+    async fn read_store(&self, from: i64, upto: i64, events_max: usize) -> Result<CaughtUp, MvccError> {
         match self.shared.options.env.clone() {
             Some(env) => {
                 let (shared, filter) = (Arc::clone(&self.shared), Arc::clone(&self.filter));

@@ -3,19 +3,21 @@
 
 use std::path::Path;
 
+use keelstone_env::Env;
+
 use crate::script;
 
 #[test]
 fn golden_scripts() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
+    let env = Env::os();
+    let paths = env.disk().list(&dir).unwrap();
     assert!(!paths.is_empty());
     for path in paths {
-        let expected = std::fs::read_to_string(&path).unwrap();
+        let expected = String::from_utf8(env.disk().read(&path).unwrap()).unwrap();
         let found = script::run(&expected);
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &found).unwrap();
+            env.disk().write_atomically(&path, found.as_bytes()).unwrap();
         } else {
             assert_eq!(found, expected, "{}", path.display());
         }

@@ -165,7 +165,7 @@ async fn watchers_beside_a_writer_miss_nothing() {
     let mut tasks = Vec::new();
     for reader in 0..6u64 {
         let mut watcher = store.mvcc.watch(spec("\0", "\0", 2));
-        tasks.push(tokio::spawn(async move {
+        tasks.push(env.spawn(async move {
             let mut next = 2;
             while next < WRITES + 2 {
                 match watcher.next().await.unwrap() {
