@@ -1,6 +1,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use async_trait::async_trait;
+use keelstone_machinery::status::ApiResult;
 use serde_json::Value;
 
 /// An object in memory, shared with the cache that holds it.
@@ -17,9 +18,12 @@ pub trait Lister: Send + Sync + 'static {
     fn list(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Listed>;
 
     /// One object, read from the store if the cache does not have it: what was written a moment ago through
-    /// another API server is then seen. `None` if it is not there or the store cannot be asked.
-    async fn get_fresh(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Listed> {
-        self.get(group, resource, namespace, name)
+    /// another API server is then seen.
+    ///
+    /// # Errors
+    /// 503 or 504 if the store cannot be asked.
+    async fn get_fresh(&self, group: &str, resource: &str, namespace: &str, name: &str) -> ApiResult<Option<Listed>> {
+        Ok(self.get(group, resource, namespace, name))
     }
 }
 

@@ -3,6 +3,7 @@ use std::{ops::Deref, sync::Arc};
 use async_trait::async_trait;
 use futures::FutureExt;
 use keelstone_access::{Listed, Lister};
+use keelstone_machinery::status::ApiResult;
 use keelstone_registry::Registry;
 use keelstone_storage::{Freshness, ListOptions, Storage, StoredObject};
 use serde_json::Value;
@@ -66,8 +67,14 @@ impl Lister for CacheLister {
         }
     }
 
-    async fn get_fresh(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Listed> {
-        let storage = self.storage(group, resource)?;
-        storage.get(&key(namespace, name), Freshness::Latest).await.ok().map(listed)
+    async fn get_fresh(&self, group: &str, resource: &str, namespace: &str, name: &str) -> ApiResult<Option<Listed>> {
+        let Some(storage) = self.storage(group, resource) else {
+            return Ok(None);
+        };
+        match storage.get(&key(namespace, name), Freshness::Latest).await {
+            Ok(found) => Ok(Some(listed(found))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

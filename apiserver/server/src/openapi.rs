@@ -61,7 +61,8 @@ impl OpenApi {
     }
 
     fn answer_v2(&self, accept: &str, if_none_match: &str) -> Response<Body> {
-        let protobuf = negotiate::clauses(accept).iter().any(|c| [V2_PROTOBUF, V2_PROTOBUF_OLD].contains(&c.media_type));
+        let protobuf =
+            negotiate::clauses(accept).iter().any(|c| [V2_PROTOBUF, V2_PROTOBUF_OLD].contains(&c.media_type));
         if protobuf {
             let document = self.v2_protobuf.get_or_init(|| openapi::v2_protobuf(&self.resources).into());
             return cacheable(document, HeaderValue::from_static(V2_PROTOBUF), if_none_match);

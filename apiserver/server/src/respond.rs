@@ -54,13 +54,14 @@ pub fn encoded(code: StatusCode, json: &Bytes, style: Style) -> Response<Body> {
     }
 }
 
-/// The answer of an error: a Status in JSON or YAML, with `Retry-After` where it says when to come again.
+/// The answer of an error: a Status in JSON or YAML. Only 429 bears `Retry-After`: client-go silently repeats a
+/// 5xx answer that bears one, and its user would wait for minutes to hear that the quorum is lost.
 pub fn status(error: &ApiStatus, style: Style) -> Response<Body> {
     let style =
         Style { encoding: if style.encoding == Encoding::Yaml { Encoding::Yaml } else { Encoding::Json }, ..style };
     let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = object(code, &error.to_value(), style);
-    if let Some(seconds) = error.retry_after_s() {
+    if let Some(seconds) = error.retry_after_s().filter(|_| code == StatusCode::TOO_MANY_REQUESTS) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if code == StatusCode::UNAUTHORIZED {
@@ -141,5 +142,7 @@ mod tests {
         let response = status(&ApiStatus::too_many_requests("busy", 1), Style::default());
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let response = status(&ApiStatus::timeout("no quorum", 1), Style::default());
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
     }
 }

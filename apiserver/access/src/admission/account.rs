@@ -34,7 +34,7 @@ pub(super) async fn add_service_account(
         named.or_else(|| spec["serviceAccount"].as_str().filter(|n| !n.is_empty())).unwrap_or(DEFAULT).to_owned();
     spec["serviceAccountName"] = json!(name);
     spec["serviceAccount"] = json!(name);
-    let Some(account) = find_account(lister, &request.namespace, &name).await else {
+    let Some(account) = find_account(lister, &request.namespace, &name).await? else {
         let text =
             format!("error looking up service account {}/{name}: serviceaccount {name:?} not found", request.namespace);
         return Err(request.forbidden(&text));
@@ -54,7 +54,7 @@ pub(super) async fn add_service_account(
 }
 
 /// The account; a new namespace's `default` is waited for a moment, because a controller makes it.
-async fn find_account(lister: &Arc<dyn Lister>, namespace: &str, name: &str) -> Option<Listed> {
+async fn find_account(lister: &Arc<dyn Lister>, namespace: &str, name: &str) -> ApiResult<Option<Listed>> {
     let tries = if name == DEFAULT { DEFAULT_ACCOUNT_TRIES_MAX } else { 1 };
     for attempt in 0..tries {
         if attempt > 0 {
@@ -62,13 +62,13 @@ async fn find_account(lister: &Arc<dyn Lister>, namespace: &str, name: &str) -> 
         }
         let found = match lister.get("", "serviceaccounts", namespace, name) {
             Some(found) => Some(found),
-            None => lister.get_fresh("", "serviceaccounts", namespace, name).await,
+            None => lister.get_fresh("", "serviceaccounts", namespace, name).await?,
         };
         if found.is_some() {
-            return found;
+            return Ok(found);
         }
     }
-    None
+    Ok(None)
 }
 
 fn mount_token(spec: &mut Value, random: &dyn Random) {

@@ -22,7 +22,7 @@ pub(super) async fn check_create(request: &Request, lister: &Arc<dyn Lister>) ->
     }
     let found = match lister.get("", "namespaces", "", namespace) {
         Some(found) => Some(found),
-        None => lister.get_fresh("", "namespaces", "", namespace).await,
+        None => lister.get_fresh("", "namespaces", "", namespace).await?,
     };
     let Some(found) = found else {
         let namespaces = GroupResource { group: String::new(), resource: "namespaces".into() };

@@ -110,7 +110,7 @@ async fn check_pod(
             }
         }
         (Operation::Create, "eviction") => {
-            let pod = lister.get_fresh("", "pods", &request.namespace, &request.name).await;
+            let pod = lister.get_fresh("", "pods", &request.namespace, &request.name).await?;
             if pod.and_then(|pod| bound_to(&pod)).as_deref() != Some(node) {
                 let text = format!("node {node:?} can only evict pods with spec.nodeName set to itself");
                 return Err(request.forbidden(&text));

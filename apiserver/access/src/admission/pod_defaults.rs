@@ -56,7 +56,7 @@ pub(super) async fn add_priority(request: &Request, pod: &mut Value, lister: &Ar
         name => {
             let class = match lister.get(GROUP, "priorityclasses", "", name) {
                 Some(class) => Some(class),
-                None => lister.get_fresh(GROUP, "priorityclasses", "", name).await,
+                None => lister.get_fresh(GROUP, "priorityclasses", "", name).await?,
             };
             let Some(class) = class else {
                 return Err(request.forbidden(&format!("no PriorityClass with name {name} was found")));

@@ -46,6 +46,7 @@ impl Authenticator {
             let audiences = self.config.issuer.api_audiences();
             return match self.authenticate_token(token, audiences, now_s).await {
                 Ok((user, _)) => Ok(user),
+                Err(TokenError::Unchecked(error)) => Err(error),
                 Err(error) => {
                     tracing::debug!(%error, "token refused");
                     Err(ApiStatus::unauthorized(""))

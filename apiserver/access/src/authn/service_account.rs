@@ -208,7 +208,7 @@ async fn check_alive(
     let same = |object: &Option<Listed>| object.as_ref().is_some_and(|o| meta_text(o, "uid") == bound.uid);
     let mut object = lister.get("", resource, namespace, &bound.name);
     if !same(&object) {
-        object = lister.get_fresh("", resource, namespace, &bound.name).await;
+        object = lister.get_fresh("", resource, namespace, &bound.name).await.map_err(TokenError::Unchecked)?;
     }
     match object {
         None => Err(dead("is not there")),

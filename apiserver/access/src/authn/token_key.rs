@@ -1,4 +1,5 @@
 use base64::{engine::general_purpose::URL_SAFE_NO_PAD, Engine};
+use keelstone_machinery::status::ApiStatus;
 use p256::{
     ecdsa::{
         signature::{Signer, Verifier},
@@ -31,6 +32,9 @@ pub enum TokenError {
     Audience { found: Vec<String>, wanted: Vec<String> },
     #[error("service account token has been invalidated: {0}")]
     Invalidated(String),
+    /// Whether it is still good could not be found out.
+    #[error("{0}")]
+    Unchecked(ApiStatus),
 }
 
 /// Keys that sign and verify service account tokens: ES256, with the deterministic nonces of RFC 6979, so that
