@@ -128,6 +128,10 @@ pub fn track_update(
     let difference = typed::compare(node, &before, new);
     let mut touched = difference.modified;
     touched.union(&difference.added);
+    if touched.is_empty() && difference.removed.is_empty() {
+        managed::write(new, entries);
+        return;
+    }
 
     let mut mine = managed::entry(gvk, manager, false, subresource, now);
     let previous = take(&mut entries, &mine);
@@ -159,12 +163,12 @@ fn take(entries: &mut Vec<Entry>, like: &Entry) -> Option<Entry> {
 /// An entry whose fields did not change keeps its time, so that a write without effect stays one.
 fn keep_time(mine: &mut Entry, previous: Option<&Entry>) {
     if let Some(previous) = previous {
-        let paths = |set: &FieldSet| {
-            let mut entry = Value::Object(Map::new());
-            managed::write(&mut entry, vec![Entry { fields: set.clone(), ..mine.clone() }]);
-            entry
+        let owned = |entry: &Entry| {
+            let mut set = entry.fields.clone();
+            managed::strip(&mut set);
+            set
         };
-        if mine.api_version == previous.api_version && paths(&mine.fields) == paths(&previous.fields) {
+        if mine.api_version == previous.api_version && owned(mine) == owned(previous) {
             previous.time.clone_into(&mut mine.time);
         }
     }

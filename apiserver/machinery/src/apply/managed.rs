@@ -102,7 +102,7 @@ pub fn write(object: &mut Value, mut entries: Vec<Entry>) {
 }
 
 /// Takes out what no manager can own.
-fn strip(set: &mut FieldSet) {
+pub fn strip(set: &mut FieldSet) {
     let mut fixed = FieldSet::default();
     for name in ["apiVersion", "kind", "metadata"] {
         fixed.field(name).member = true;

@@ -216,71 +216,62 @@ pub struct Comparison {
 
 pub fn compare(node: Node, old: &Value, new: &Value) -> Comparison {
     let mut out = Comparison::default();
-    let Comparison { added, modified, removed } = &mut out;
-    walk(node, old, new, &mut Sides { added, modified, removed });
-    prune_empty(&mut out.added);
-    prune_empty(&mut out.modified);
-    prune_empty(&mut out.removed);
+    walk(node, old, new, &mut out);
     out
 }
 
-fn prune_empty(set: &mut FieldSet) {
-    set.children.retain(|_, child| {
-        prune_empty(child);
-        !child.is_empty()
-    });
-}
-
-/// The three sets at the path where the walk stands.
-struct Sides<'a> {
-    added: &'a mut FieldSet,
-    modified: &'a mut FieldSet,
-    removed: &'a mut FieldSet,
-}
-
-impl Sides<'_> {
-    fn at(&mut self, element: Element) -> Sides<'_> {
-        Sides {
-            added: self.added.child(element.clone()),
-            modified: self.modified.child(element.clone()),
-            removed: self.removed.child(element),
+impl Comparison {
+    /// Takes in what was found below `element`.
+    fn attach(&mut self, element: &Element, below: Comparison) {
+        let sides =
+            [(&mut self.added, below.added), (&mut self.modified, below.modified), (&mut self.removed, below.removed)];
+        for (side, below) in sides {
+            if !below.is_empty() {
+                side.children.insert(element.clone(), below);
+            }
         }
     }
 }
 
-fn walk(node: Node, old: &Value, new: &Value, sides: &mut Sides) {
+/// Equal parts are passed over whole: most of an object does not change.
+fn walk(node: Node, old: &Value, new: &Value, out: &mut Comparison) {
     match (old, new) {
+        _ if old == new => {}
         (Value::Object(old), Value::Object(new)) if node.is_map() => {
             for (name, value) in new {
-                let below = node.entry(name);
-                let mut at = sides.at(Element::Field(name.clone()));
+                let mut below = Comparison::default();
                 match old.get(name) {
-                    Some(old) => walk(below, old, value, &mut at),
-                    None => whole(below, value, at.added, present_as_zero(node, name)),
+                    Some(old) if old == value => continue,
+                    Some(old) => walk(node.entry(name), old, value, &mut below),
+                    None => whole(node.entry(name), value, &mut below.added, present_as_zero(node, name)),
                 }
+                out.attach(&Element::Field(name.clone()), below);
             }
             for (name, value) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
-                let zero = present_as_zero(node, name);
-                whole(node.entry(name), value, sides.removed.child(Element::Field(name.clone())), zero);
+                let mut below = Comparison::default();
+                whole(node.entry(name), value, &mut below.removed, present_as_zero(node, name));
+                out.attach(&Element::Field(name.clone()), below);
             }
         }
         (Value::Array(old), Value::Array(new)) if node.is_list() => {
             let (old, new) = (node.items(old), node.items(new));
             let in_old: BTreeMap<&Element, &Value> = old.iter().map(|(element, item)| (element, *item)).collect();
             for (element, item) in &new {
-                let mut at = sides.at(element.clone());
+                let mut below = Comparison::default();
                 match in_old.get(element) {
-                    Some(old) => walk(node.item(), old, item, &mut at),
-                    None => whole(node.item(), item, at.added, false),
+                    Some(old) => walk(node.item(), old, item, &mut below),
+                    None => whole(node.item(), item, &mut below.added, false),
                 }
+                out.attach(element, below);
             }
             let in_new: BTreeMap<&Element, &Value> = new.iter().map(|(element, item)| (element, *item)).collect();
             for (element, item) in old.iter().filter(|(element, _)| !in_new.contains_key(element)) {
-                whole(node.item(), item, sides.removed.child(element.clone()), false);
+                let mut below = Comparison::default();
+                whole(node.item(), item, &mut below.removed, false);
+                out.attach(element, below);
             }
         }
-        _ if old == new => {}
-        _ => sides.modified.member = true,
+        _ => out.modified.member = true,
     }
 }
 
