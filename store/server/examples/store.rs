@@ -50,6 +50,11 @@ fn open_engine(env: &Env, flags: &Flags) -> Result<Arc<dyn Engine>, Failure> {
     let dir = flags.data_dir.join("engine");
     match flags.engine.as_str() {
         "mem" => Ok(Arc::new(MemEngine::open(env.clone(), dir, MemOptions::default())?)),
+        #[cfg(feature = "rocks")]
+        "rocks" => {
+            let options = keelstone_store_server::RocksOptions::default();
+            Ok(Arc::new(keelstone_store_server::RocksEngine::open(dir, options)?))
+        }
         other => Err(format!("unknown engine {other:?}: mem, or rocks with the feature of that name").into()),
     }
 }

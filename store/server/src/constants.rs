@@ -30,6 +30,9 @@ pub const REQUEST_GRACE: Duration = Duration::from_millis(200);
 /// A stream that asked for a leader ends after so many election time-outs without one (etcd's bound).
 pub const LEADERLESS_ELECTIONS_MAX: u32 = 3;
 
+/// Pause after a quorum did not confirm this member's view.
+pub const QUORUM_RETRY_PAUSE: Duration = Duration::from_millis(100);
+
 /// Time between progress responses of a watch that asked for them and is idle, by default.
 pub const WATCH_PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
 /// Responses queued for one watch stream; its watchers wait for a place.
@@ -55,6 +58,8 @@ pub const HTTP1_HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long connections may take to end at shutdown.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long the other members' calls may take to end at shutdown; they try another member anyway.
+pub const PEER_DRAIN_TIME_MAX: Duration = Duration::from_millis(100);
 /// How long each other member may take to take over leadership at shutdown.
 pub const SHUTDOWN_TRANSFER_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long `MoveLeader` may take.

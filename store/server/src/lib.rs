@@ -18,11 +18,14 @@ mod member;
 mod method;
 mod metrics;
 mod ops;
+mod quorum;
 mod running;
 mod store_server;
 mod watch;
 
 pub use config::{InitialMember, PeerTls, StoreConfig};
 pub use error::StoreError;
+#[cfg(feature = "rocks")]
+pub use keelstone_engine_rocks::{RocksEngine, RocksOptions};
 pub use running::RunningStore;
 pub use store_server::StoreServer;

@@ -50,6 +50,8 @@ pub(crate) struct Member {
     /// Held by whoever compacts physically.
     pub compaction: Mutex<()>,
     status: watch::Receiver<RaftStatus>,
+    /// False once no quorum has answered for a while; see [`crate::quorum`].
+    pub quorum: watch::Sender<bool>,
 }
 
 impl Member {
@@ -75,6 +77,7 @@ impl Member {
             client_urls: RwLock::default(),
             compaction: Mutex::default(),
             status,
+            quorum: watch::Sender::new(true),
         }
     }
 
@@ -94,9 +97,12 @@ impl Member {
         *header = Some(self.header(revision));
     }
 
-    /// What this member last knew of its cluster.
+    /// What this member last knew of its cluster. A leader that has lost its quorum is none: Raft keeps it in
+    /// office until it hears of another, its clients must not wait for that.
     pub fn status(&self) -> RaftStatus {
-        self.status.borrow().clone()
+        let mut status = self.status.borrow().clone();
+        status.leader = status.leader.filter(|_| *self.quorum.borrow());
+        status
     }
 
     pub fn status_watch(&self) -> watch::Receiver<RaftStatus> {
@@ -109,10 +115,8 @@ impl Member {
         if self.stopping.is_cancelled() {
             return Err(ApiError::Stopped);
         }
-        match self.status.borrow().leader {
-            Some(_) => Ok(()),
-            None => Err(ApiError::NoLeader),
-        }
+        let led = *self.quorum.borrow() && self.status.borrow().leader.is_some();
+        led.then_some(()).ok_or(ApiError::NoLeader)
     }
 
     /// Takes a place for a request of so many bytes, or refuses it.

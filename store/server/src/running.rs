@@ -80,7 +80,7 @@ impl RunningStore {
     }
 
     async fn give_up_leadership(&self) {
-        let status = self.status();
+        let status = self.member.raft.status();
         if !status.is_leader() {
             return;
         }

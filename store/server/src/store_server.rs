@@ -15,6 +15,7 @@ use crate::{
     grpc::Services,
     identity,
     member::{Member, ServiceLimits},
+    quorum,
     running::RunningStore,
     StoreConfig, StoreError,
 };
@@ -68,6 +69,7 @@ impl StoreServer {
         let background = vec![
             env.spawn(attributes::collect(Arc::clone(&member), tls.peer_client)),
             env.spawn(count_leader_changes(Arc::clone(&member))),
+            env.spawn(quorum::probe(Arc::clone(&member))),
             env.spawn(compact_in_background(Arc::clone(&member))),
         ];
         tracing::info!(
@@ -156,10 +158,10 @@ fn serve_peers(
     let accepted = incoming(listener, tls);
     env.spawn(async move {
         let served = server.serve_with_incoming_shutdown(accepted, stop.clone().cancelled_owned());
-        // Streams of peers never end by themselves: they are cut once they had the time to notice.
+        // Streams of peers never end by themselves: they are cut once the last answers are out.
         let cut = async {
             stop.cancelled().await;
-            tokio::time::sleep(DRAIN_TIME_MAX).await;
+            tokio::time::sleep(PEER_DRAIN_TIME_MAX).await;
         };
         tokio::select! {
             biased;

@@ -106,7 +106,7 @@ impl Member {
 
     /// Hands leadership over; only the leader does it, only to a voter.
     pub async fn move_leader(&self, request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, RaftError> {
-        let status = self.status();
+        let status = self.raft.status();
         if !status.is_leader() {
             return Err(ApiError::NotLeader.into());
         }

@@ -14,8 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::task::{compacted_reason, Control, Report, WatchTask};
 use crate::{
-    constants::{LEADERLESS_ELECTIONS_MAX, WATCHES_PER_STREAM_MAX, WATCH_RESPONSES_QUEUED_MAX},
+    constants::{WATCHES_PER_STREAM_MAX, WATCH_RESPONSES_QUEUED_MAX},
     member::Member,
+    quorum::leader_lost,
 };
 
 /// The id in a response about a watch that was refused, or about all watches of a stream.
@@ -237,20 +238,5 @@ impl Session {
     async fn send(&self, response: pb::WatchResponse) {
         // A reader that is gone ends the session elsewhere.
         let _ = self.out.send(response).await;
-    }
-}
-
-/// Resolves once the cluster was without a leader for [`LEADERLESS_ELECTIONS_MAX`] election time-outs.
-async fn leader_lost(member: &Member) {
-    let mut status = member.status_watch();
-    let patience = LEADERLESS_ELECTIONS_MAX * member.limits.election_max;
-    loop {
-        if status.wait_for(|status| status.leader.is_none()).await.is_err() {
-            return;
-        }
-        let found = tokio::time::timeout(patience, status.wait_for(|status| status.leader.is_some())).await;
-        if !matches!(found, Ok(Ok(_))) {
-            return;
-        }
     }
 }

@@ -46,12 +46,12 @@ async fn without_a_quorum_every_call_ends_in_time_and_says_why() {
     let kv = client(&cluster);
     kv.put(put("a", "1")).await.unwrap();
     let leader = cluster.leader();
+    let local = cluster.members[leader].as_ref().unwrap().kv();
+    let mut watch = local.watch(pb::WatchCreateRequest { key: "b".into(), ..Default::default() }).await.unwrap();
+    assert!(watch.next().await.unwrap().unwrap().created);
     for follower in (0..3).filter(|index| *index != leader) {
         cluster.stop(follower).await;
     }
-    let local = cluster.members[leader].as_ref().unwrap().kv();
-    let mut watch = local.watch(pb::WatchCreateRequest { key: "a".into(), ..Default::default() }).await.unwrap();
-    assert!(watch.next().await.unwrap().unwrap().created);
 
     let started = tokio::time::Instant::now();
     let (read, write, lease) = tokio::join!(
@@ -67,6 +67,7 @@ async fn without_a_quorum_every_call_ends_in_time_and_says_why() {
     // A watch that needs a leader does not stay silent.
     let ended = tokio::time::timeout(Duration::from_secs(10), watch.next()).await.expect("an end in time");
     assert!(matches!(ended, Some(Err(KvError::Api(ApiError::NoLeader)))), "{ended:?}");
+    assert!(local.status().await.unwrap().errors.contains(&ApiError::NoLeader.text().to_owned()));
     let refused = local.put(put("a", "3")).await;
     assert!(matches!(&refused, Err(KvError::Api(ApiError::NoLeader | ApiError::Timeout)) | Err(KvError::Unknown(_))));
 
