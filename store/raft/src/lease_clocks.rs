@@ -167,3 +167,94 @@ impl LeaseClocks {
         Some(deadline.saturating_duration_since(now))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: LeaseInfo = LeaseInfo { id: 1, ttl_s: 10 };
+
+    fn due(clocks: &LeaseClocks) -> Vec<i64> {
+        clocks.due(100).map_or(Vec::new(), |(_, due)| due)
+    }
+
+    async fn pass(seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_leader_counts() {
+        let clocks = LeaseClocks::new(Env::os());
+        clocks.observe(LeaseEvent::Granted(LEASE));
+        pass(100).await;
+        assert_eq!(clocks.due(100), None);
+        assert_eq!(clocks.remaining(LEASE), None);
+        assert!(!clocks.renew(LEASE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_leader_gives_every_lease_its_full_time() {
+        let clocks = LeaseClocks::new(Env::os());
+        clocks.lead(Some(3));
+        assert!(clocks.wants_list());
+        assert!(!clocks.wants_list());
+        pass(4).await;
+        // Listed late, counted from the beginning of the term.
+        clocks.list(&[LEASE]);
+        assert_eq!(clocks.remaining(LEASE), Some(Duration::from_secs(6)));
+        pass(5).await;
+        assert_eq!(due(&clocks), Vec::<i64>::new());
+        pass(1).await;
+        assert_eq!(clocks.due(100), Some((3, vec![1])));
+        clocks.lead(None);
+        clocks.lead(Some(5));
+        clocks.list(&[LEASE]);
+        assert_eq!(clocks.remaining(LEASE), Some(Duration::from_secs(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_starts_the_time_anew_until_the_expiry_is_proposed() {
+        let clocks = LeaseClocks::new(Env::os());
+        clocks.lead(Some(1));
+        clocks.observe(LeaseEvent::Granted(LEASE));
+        for _ in 0..5 {
+            pass(9).await;
+            assert!(clocks.renew(LEASE));
+            assert_eq!(due(&clocks), Vec::<i64>::new());
+        }
+        pass(10).await;
+        assert_eq!(due(&clocks), vec![1]);
+        assert!(!clocks.renew(LEASE), "its expiry may already be in the log");
+        clocks.list(&[LEASE]);
+        assert_eq!(due(&clocks), Vec::<i64>::new(), "proposed only once");
+        clocks.retry(1, 1, Duration::from_secs(1));
+        pass(1).await;
+        assert_eq!(due(&clocks), vec![1]);
+        clocks.settled(1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_revoked_is_forgotten_and_old_terms_are_not_heard() {
+        let clocks = LeaseClocks::new(Env::os());
+        clocks.lead(Some(1));
+        clocks.observe(LeaseEvent::Granted(LEASE));
+        clocks.observe(LeaseEvent::Revoked { id: 1 });
+        pass(100).await;
+        assert_eq!(due(&clocks), Vec::<i64>::new());
+        clocks.observe(LeaseEvent::Granted(LEASE));
+        pass(10).await;
+        assert_eq!(due(&clocks), vec![1]);
+        clocks.lead(Some(2));
+        clocks.retry(1, 1, Duration::ZERO);
+        assert_eq!(due(&clocks), Vec::<i64>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_lease_can_be_counted() {
+        let clocks = LeaseClocks::new(Env::os());
+        clocks.lead(Some(1));
+        clocks.observe(LeaseEvent::Granted(LeaseInfo { id: 1, ttl_s: i64::MAX }));
+        clocks.observe(LeaseEvent::Granted(LeaseInfo { id: 2, ttl_s: -1 }));
+        assert_eq!(due(&clocks), vec![2]);
+    }
+}

@@ -26,6 +26,8 @@ mod service;
 mod snapshot;
 mod state_machine;
 mod status;
+#[cfg(test)]
+mod suite_test;
 mod types;
 
 /// The messages that members exchange.

@@ -61,14 +61,16 @@ impl Proposer {
     /// Sends one batch on its way as soon as there is room and a leader.
     async fn dispatch(&self, mut batch: Vec<Pending>) {
         let Ok(room) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
+        batch = expire(batch, self.core.env.now(), &RaftError::Timeout);
         loop {
-            batch = expire(batch, self.core.env.now(), &RaftError::Timeout);
             let Some(earliest) = batch.iter().map(|pending| pending.deadline).min() else { return };
             match self.core.leader(earliest).await {
                 Ok(Leader::Here) => return self.send_here(batch, room).await,
                 Ok(Leader::At(client)) => return self.send_to(client, batch, room),
-                Err(RaftError::NoLeader) if self.core.env.now() < earliest => tokio::time::sleep(RETRY_PAUSE).await,
-                Err(RaftError::NoLeader) => batch = expire(batch, self.core.env.now(), &RaftError::NoLeader),
+                Err(RaftError::NoLeader) => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    batch = expire(batch, self.core.env.now(), &RaftError::NoLeader);
+                }
                 Err(error) => {
                     for pending in batch {
                         pending.end(Err(error.clone()));

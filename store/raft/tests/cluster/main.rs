@@ -1,0 +1,192 @@
+//! Whole members against each other: elections, forwarding, crashes, snapshots, leases.
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::{eventually, local_get, Cluster};
+use keelstone_etcd_api::{pb, ApiError};
+use keelstone_mvcc::{Op, Response};
+use keelstone_raft::{Limits, RaftError};
+
+#[test]
+fn any_member_takes_writes_and_serves_linearizable_reads() {
+    let cluster = Cluster::start(3, Limits::default());
+    cluster.leader();
+    for id in 1..=3 {
+        let key = format!("key {id}");
+        cluster.put_surely(id, &key, "value");
+        for other in 1..=3 {
+            assert_eq!(cluster.get(other, &key).unwrap().as_deref(), Some("value"), "written at {id}, read at {other}");
+        }
+    }
+    cluster.converge();
+}
+
+#[test]
+fn errors_of_the_state_machine_come_back_through_a_follower() {
+    let cluster = Cluster::start(3, Limits::default());
+    let follower = cluster.follower();
+    let node = cluster.members.iter().find(|member| member.id() == follower).unwrap().node();
+    let revoke = Op::LeaseRevoke(pb::LeaseRevokeRequest { id: 77 });
+    let error = cluster.run(node.propose(revoke)).unwrap_err();
+    assert!(matches!(error, RaftError::Api(ApiError::LeaseNotFound)), "{error:?}");
+}
+
+#[test]
+fn the_cluster_survives_its_leader_and_takes_it_back() {
+    let mut cluster = Cluster::start(3, Limits::default());
+    let first = cluster.leader();
+    for at in 0..50 {
+        cluster.put_surely(first, &format!("before {at}"), "x");
+    }
+    cluster.member(first).crash();
+    let survivor = cluster.up().next().unwrap().id();
+    // What is on its way to the dead leader has an unknown fate.
+    cluster.put_surely(survivor, "after", "y");
+    let second = cluster.leader();
+    assert_ne!(first, second);
+    for member in cluster.up() {
+        assert_eq!(cluster.get(member.id(), "after").unwrap().as_deref(), Some("y"));
+        for at in 0..50 {
+            assert!(local_get(&member.mvcc(), &format!("before {at}")).is_some(), "an acknowledged write is lost");
+        }
+    }
+    cluster.member(first).start();
+    assert_eq!(cluster.get(first, "after").unwrap().as_deref(), Some("y"));
+    cluster.converge();
+}
+
+#[test]
+fn everything_acknowledged_survives_a_crash_of_all_members() {
+    let mut cluster = Cluster::start(3, Limits::default());
+    cluster.leader();
+    let revision = (0..30).map(|at| cluster.put_surely(1 + at % 3, &format!("key {at}"), "x")).last().unwrap();
+    for member in &mut cluster.members {
+        member.crash();
+    }
+    for member in &mut cluster.members {
+        member.start();
+    }
+    for id in 1..=3 {
+        assert_eq!(cluster.get(id, "key 29").unwrap().as_deref(), Some("x"));
+        assert_eq!(cluster.member(id).mvcc().revision(), revision);
+    }
+}
+
+#[test]
+fn a_single_member_acknowledges_only_what_it_finds_again() {
+    let mut cluster = Cluster::start(1, Limits::default());
+    assert_eq!(cluster.leader(), 1);
+    for round in 0..3 {
+        let revision = cluster.put_surely(1, "key", &format!("{round}"));
+        cluster.member(1).crash();
+        cluster.member(1).start();
+        // Known to be committed or not: what was applied is there before anything is served, or once it leads.
+        assert_eq!(cluster.get(1, "key").unwrap(), Some(format!("{round}")));
+        assert_eq!(cluster.member(1).mvcc().revision(), revision);
+    }
+}
+
+#[test]
+fn a_member_that_lags_behind_the_log_gets_a_snapshot() {
+    let limits = Limits {
+        flush_interval: Duration::from_millis(100),
+        kept_entries: 5,
+        segment_bytes_max: 4096,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::start(3, limits);
+    let lagging = cluster.follower();
+    cluster.put_surely(lagging, "early", "x");
+    cluster.member(lagging).crash();
+    let writer = cluster.leader();
+    for at in 0..300 {
+        cluster.put_surely(writer, &format!("key {}", at % 100), &format!("{at}"));
+    }
+    let wal = cluster.member(writer).wal_dir();
+    let first_segment = wal.join(format!("{:016x}.wal", 1));
+    eventually("the log is purged", || !keelstone_env::Env::os().disk().exists(&first_segment));
+
+    cluster.member(lagging).start();
+    assert_eq!(cluster.get(lagging, "key 99").unwrap().as_deref(), Some("299"));
+    assert_eq!(cluster.get(lagging, "early").unwrap().as_deref(), Some("x"));
+    cluster.converge();
+    // What was installed is durable, and the log goes on from there.
+    cluster.put_surely(lagging, "late", "y");
+    cluster.member(lagging).crash();
+    cluster.put_surely(cluster.leader(), "later", "z");
+    cluster.member(lagging).start();
+    assert_eq!(cluster.get(lagging, "later").unwrap().as_deref(), Some("z"));
+    assert_eq!(cluster.get(lagging, "key 0").unwrap().as_deref(), Some("200"));
+    cluster.converge();
+}
+
+#[test]
+fn without_a_quorum_reads_and_writes_end_in_an_error() {
+    let mut cluster = Cluster::start(3, Limits::default());
+    let first = cluster.follower();
+    cluster.member(first).crash();
+    let second = cluster.follower();
+    let last = cluster.leader();
+    cluster.member(second).crash();
+    let write = cluster.put(last, "key", "value").unwrap_err();
+    let leads = cluster.member(last).node().status().is_leader();
+    assert_eq!(write.outcome_unknown(), leads, "a leader's log has it, so it may still be committed: {write}");
+    let read = cluster.get(last, "key").unwrap_err();
+    assert!(!read.outcome_unknown(), "{read}");
+    cluster.member(second).start();
+    cluster.leader();
+    cluster.put_surely(last, "key", "again");
+    assert_eq!(cluster.get(second, "key").unwrap().as_deref(), Some("again"));
+}
+
+#[test]
+fn a_leader_that_shuts_down_hands_over() {
+    let mut cluster = Cluster::start(3, Limits::default());
+    let leader = cluster.leader();
+    cluster.put_surely(leader, "key", "x");
+    let node = cluster.member(leader).node();
+    cluster.run(node.shutdown());
+    drop(node);
+    // Faster than any election time-out: the next write just works.
+    cluster.member(leader).crash();
+    let next = cluster.leader();
+    cluster.put_surely(next, "key", "y");
+    let error =
+        cluster.run(cluster.members.iter().find(|m| m.id() != next && m.is_up()).unwrap().node().transfer_leader(next));
+    assert!(matches!(error, Err(RaftError::Api(ApiError::NotLeader))));
+    let heir = cluster.up().map(harness::Member::id).find(|id| *id != next).unwrap();
+    let node = cluster.member(next).node();
+    cluster.run(node.transfer_leader(heir)).unwrap();
+    drop(node);
+    assert_eq!(cluster.leader(), heir);
+}
+
+#[test]
+fn a_lease_lives_while_it_is_kept_alive_and_dies_after() {
+    let mut cluster = Cluster::start(3, Limits::default());
+    let follower = cluster.follower();
+    let node = cluster.member(follower).node();
+    let grant = Op::LeaseGrant(pb::LeaseGrantRequest { ttl: 2, id: 5 });
+    assert!(matches!(cluster.run(node.propose(grant)).unwrap(), Response::LeaseGrant(_)));
+    let put = pb::PutRequest { key: "leased".into(), value: "x".into(), lease: 5, ..Default::default() };
+    cluster.run(node.propose(Op::Put(put))).unwrap();
+    assert_eq!(cluster.run(node.lease_keep_alive(6)).unwrap(), 0);
+    assert_eq!(cluster.run(node.lease_time_to_live(6)).unwrap(), None);
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(700));
+        assert_eq!(cluster.run(node.lease_keep_alive(5)).unwrap(), 2);
+    }
+    // A new leader gives it its full time again.
+    let leader = cluster.leader();
+    cluster.member(leader).crash();
+    assert_eq!(cluster.run(node.lease_keep_alive(5)).unwrap(), 2);
+    let (remaining_s, granted_s) = cluster.run(node.lease_time_to_live(5)).unwrap().unwrap();
+    assert!((0..=2).contains(&remaining_s) && granted_s == 2);
+    assert_eq!(cluster.get(follower, "leased").unwrap().as_deref(), Some("x"));
+    let mvcc = cluster.member(follower).mvcc();
+    eventually("the lease ends", || mvcc.lease(5).is_none());
+    assert_eq!(local_get(&mvcc, "leased"), None);
+    assert_eq!(cluster.run(node.lease_keep_alive(5)).unwrap(), 0);
+}
