@@ -1,4 +1,5 @@
 //! An API server in the test's own process, without a network.
+#![allow(dead_code, reason = "each test uses its own part")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,12 +13,11 @@ use keelstone_storage::testing::MemoryKv;
 use tower::ServiceExt;
 
 /// A key for service account tokens, made for these tests and used nowhere else.
-const TOKEN_KEY: &str = include_str!("token-key.pem");
+pub const TOKEN_KEY: &str = include_str!("token-key.pem");
 const READY_POLL: Duration = Duration::from_millis(10);
 
 pub struct TestServer {
     pub running: RunningApiServer,
-    #[allow(dead_code, reason = "not every test disturbs the store")]
     pub kv: Arc<MemoryKv>,
 }
 
