@@ -1,0 +1,6 @@
+//! What several controllers need: reading pods and selectors, ownership, wall-clock times as the API has them.
+
+pub mod clock;
+pub mod ownership;
+pub mod pods;
+pub mod selector;
