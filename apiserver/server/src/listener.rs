@@ -78,6 +78,7 @@ async fn connection(
             Err(_) => return tracing::debug!("TLS handshake took too long"),
         },
     };
+    let mut stop = state.stop.subscribe();
     let caller = Caller::Connection { certificate: stream.peer };
     let service = service_fn(move |request: Request<Incoming>| {
         let (state, caller) = (state.clone(), caller.clone());
@@ -102,7 +103,16 @@ async fn connection(
             None => return,
         }
     };
-    if let Err(error) = watched.await {
-        tracing::debug!(%error, "connection ended");
+    let ended_by_force = async {
+        // An error means that the server is gone, which ends its connections as well.
+        let _ = stop.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
+    };
+    tokio::select! {
+        biased;
+        outcome = watched => if let Err(error) = outcome {
+            tracing::debug!(%error, "connection ended");
+        },
+        () = ended_by_force => {}
     }
 }

@@ -19,7 +19,7 @@ struct Inner {
 
 impl StoredObject {
     /// `key` is relative to the resource: `namespace/name`, or `name` for a resource of the cluster.
-    /// Sets `metadata.resourceVersion` to `revision`.
+    /// Sets `metadata.resourceVersion` to `revision`; 0 (a dry run's new object) is none.
     pub fn new(key: &str, revision: i64, mut value: Value) -> Self {
         set_resource_version(&mut value, revision);
         Self(Arc::new(Inner { key: key.into(), revision, value, json: OnceLock::new() }))
@@ -72,7 +72,11 @@ fn set_resource_version(value: &mut Value, revision: i64) {
     if let Some(object) = value.as_object_mut() {
         let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Default::default()));
         if let Some(metadata) = metadata.as_object_mut() {
-            metadata.insert("resourceVersion".into(), Value::String(revision.to_string()));
+            if revision == 0 {
+                metadata.remove("resourceVersion");
+            } else {
+                metadata.insert("resourceVersion".into(), Value::String(revision.to_string()));
+            }
         }
     }
 }

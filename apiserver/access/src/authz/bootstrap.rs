@@ -84,7 +84,7 @@ pub(super) fn group(name: &str) -> Value {
     json!({"apiGroup": RBAC_GROUP, "kind": "Group", "name": name})
 }
 
-fn user(name: &str) -> Value {
+pub(super) fn user(name: &str) -> Value {
     json!({"apiGroup": RBAC_GROUP, "kind": "User", "name": name})
 }
 

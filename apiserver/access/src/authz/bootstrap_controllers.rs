@@ -1,9 +1,13 @@
-//! `system:controller:*`: one role and one binding for each controller's service account in kube-system.
+//! `system:controller:*`: one role and one binding for each controller, to its service account in kube-system
+//! and to the controller manager itself, whose controllers share one identity here.
 
 use serde_json::Value;
 
-use super::bootstrap::{cluster_binding, cluster_role, events_rule, rule, service_account, BootstrapObject, READ};
+use super::bootstrap::{
+    cluster_binding, cluster_role, events_rule, rule, service_account, user, BootstrapObject, READ,
+};
 
+const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 const ANY: &[&str] = &["*"];
 
 /// The controllers' roles and their bindings.
@@ -13,7 +17,8 @@ pub(super) fn controller_roles() -> Vec<BootstrapObject> {
         rules.push(events_rule());
         let role = format!("system:controller:{name}");
         objects.push(cluster_role(&role, &[], rules));
-        objects.push(cluster_binding(&role, &role, vec![service_account("kube-system", name)]));
+        let subjects = vec![service_account("kube-system", name), user(CONTROLLER_MANAGER)];
+        objects.push(cluster_binding(&role, &role, subjects));
     }
     objects
 }
@@ -24,8 +29,8 @@ fn workload_controllers() -> Vec<(&'static str, Vec<Value>)> {
         (
             "deployment-controller",
             vec![
-                rule(&["get", "list", "update", "watch"], &["apps"], &["deployments"]),
-                rule(&["update"], &["apps"], &["deployments/finalizers", "deployments/status"]),
+                rule(&["get", "list", "patch", "update", "watch"], &["apps"], &["deployments"]),
+                rule(&["patch", "update"], &["apps"], &["deployments/finalizers", "deployments/status"]),
                 rule(&["create", "delete", "get", "list", "patch", "update", "watch"], &["apps"], &["replicasets"]),
                 pods(&["get", "list", "update", "watch"]),
             ],
@@ -33,8 +38,8 @@ fn workload_controllers() -> Vec<(&'static str, Vec<Value>)> {
         (
             "replicaset-controller",
             vec![
-                rule(&["get", "list", "update", "watch"], &["apps"], &["replicasets"]),
-                rule(&["update"], &["apps"], &["replicasets/finalizers", "replicasets/status"]),
+                rule(&["get", "list", "patch", "update", "watch"], &["apps"], &["replicasets"]),
+                rule(&["patch", "update"], &["apps"], &["replicasets/finalizers", "replicasets/status"]),
                 pods(&["create", "delete", "get", "list", "patch", "watch"]),
             ],
         ),
@@ -42,7 +47,7 @@ fn workload_controllers() -> Vec<(&'static str, Vec<Value>)> {
             "statefulset-controller",
             vec![
                 rule(READ, &["apps"], &["statefulsets"]),
-                rule(&["update"], &["apps"], &["statefulsets/finalizers", "statefulsets/status"]),
+                rule(&["patch", "update"], &["apps"], &["statefulsets/finalizers", "statefulsets/status"]),
                 pods(&["create", "delete", "get", "list", "patch", "update", "watch"]),
                 rule(
                     &["create", "delete", "get", "list", "patch", "update", "watch"],
@@ -56,7 +61,7 @@ fn workload_controllers() -> Vec<(&'static str, Vec<Value>)> {
             "daemon-set-controller",
             vec![
                 rule(READ, &["apps"], &["daemonsets"]),
-                rule(&["update"], &["apps"], &["daemonsets/finalizers", "daemonsets/status"]),
+                rule(&["patch", "update"], &["apps"], &["daemonsets/finalizers", "daemonsets/status"]),
                 rule(READ, &[""], &["nodes"]),
                 pods(&["create", "delete", "get", "list", "patch", "watch"]),
                 rule(
@@ -70,7 +75,7 @@ fn workload_controllers() -> Vec<(&'static str, Vec<Value>)> {
             "job-controller",
             vec![
                 rule(&["get", "list", "patch", "update", "watch"], &["batch"], &["jobs"]),
-                rule(&["update"], &["batch"], &["jobs/finalizers", "jobs/status"]),
+                rule(&["patch", "update"], &["batch"], &["jobs/finalizers", "jobs/status"]),
                 pods(&["create", "delete", "get", "list", "patch", "watch"]),
             ],
         ),
@@ -83,7 +88,7 @@ fn cluster_controllers() -> Vec<(&'static str, Vec<Value>)> {
             "endpoint-controller",
             vec![
                 rule(READ, &[""], &["pods", "services"]),
-                rule(&["create", "delete", "get", "list", "update", "watch"], &[""], &["endpoints"]),
+                rule(&["create", "delete", "get", "list", "patch", "update", "watch"], &[""], &["endpoints"]),
                 rule(&["create"], &[""], &["endpoints/restricted"]),
             ],
         ),
@@ -91,9 +96,9 @@ fn cluster_controllers() -> Vec<(&'static str, Vec<Value>)> {
             "endpointslice-controller",
             vec![
                 rule(READ, &[""], &["nodes", "pods", "services"]),
-                rule(&["update"], &[""], &["services/finalizers"]),
+                rule(&["patch", "update"], &[""], &["services/finalizers"]),
                 rule(
-                    &["create", "delete", "get", "list", "update", "watch"],
+                    &["create", "delete", "get", "list", "patch", "update", "watch"],
                     &["discovery.k8s.io"],
                     &["endpointslices"],
                 ),
@@ -130,7 +135,7 @@ fn cluster_controllers() -> Vec<(&'static str, Vec<Value>)> {
             "namespace-controller",
             vec![
                 rule(&["delete", "get", "list", "watch"], &[""], &["namespaces"]),
-                rule(&["update"], &[""], &["namespaces/finalize", "namespaces/status"]),
+                rule(&["patch", "update"], &[""], &["namespaces/finalize", "namespaces/status"]),
                 rule(&["delete", "deletecollection", "get", "list"], ANY, ANY),
             ],
         ),
@@ -141,7 +146,7 @@ fn cluster_controllers() -> Vec<(&'static str, Vec<Value>)> {
         (
             "root-ca-cert-publisher",
             vec![
-                rule(&["create", "get", "list", "update", "watch"], &[""], &["configmaps"]),
+                rule(&["create", "get", "list", "patch", "update", "watch"], &[""], &["configmaps"]),
                 rule(READ, &[""], &["namespaces"]),
             ],
         ),
@@ -159,7 +164,7 @@ fn cluster_controllers() -> Vec<(&'static str, Vec<Value>)> {
                 rule(READ, &["apps"], &["deployments", "replicasets", "statefulsets"]),
                 rule(READ, &[""], &["pods"]),
                 rule(READ, &["policy"], &["poddisruptionbudgets"]),
-                rule(&["update"], &["policy"], &["poddisruptionbudgets/status"]),
+                rule(&["patch", "update"], &["policy"], &["poddisruptionbudgets/status"]),
             ],
         ),
         ("ttl-controller", vec![rule(&["list", "patch", "update", "watch"], &[""], &["nodes"])]),

@@ -34,25 +34,26 @@ impl Call<'_> {
         let query = passed_on(&self.context.query);
         let path = if query.is_empty() { path } else { format!("{path}?{query}") };
         let answer = node_client::get(self.state, node.value(), &path).await?;
-        self.from_agent(answer).await
+        agent_answer(answer).await
     }
+}
 
-    async fn from_agent(&self, answer: Response<Body>) -> ApiResult<Response<Body>> {
-        let code = answer.status();
-        if code.is_success() {
-            let mut response = answer;
-            response.headers_mut().clear();
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-            return Ok(response);
-        }
-        let text: Bytes = body::read(answer.into_body()).await?;
-        let text = String::from_utf8_lossy(&text).trim().to_owned();
-        Err(match code {
-            StatusCode::NOT_FOUND => ApiStatus::new(404, "NotFound", text),
-            StatusCode::BAD_REQUEST => ApiStatus::bad_request(text),
-            _ => ApiStatus::internal(format!("the node's agent answered {code}: {text}")),
-        })
+/// The agent's answer as the client sees it: a stream of text, or a Status.
+async fn agent_answer(answer: Response<Body>) -> ApiResult<Response<Body>> {
+    let code = answer.status();
+    if code.is_success() {
+        let mut response = answer;
+        response.headers_mut().clear();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        return Ok(response);
     }
+    let text: Bytes = body::read(answer.into_body()).await?;
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    Err(match code {
+        StatusCode::NOT_FOUND => ApiStatus::new(404, "NotFound", text),
+        StatusCode::BAD_REQUEST => ApiStatus::bad_request(text),
+        _ => ApiStatus::internal(format!("the node's agent answered {code}: {text}")),
+    })
 }
 
 fn passed_on(query: &Query) -> String {
