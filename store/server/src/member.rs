@@ -43,7 +43,7 @@ pub(crate) struct Member {
     pub admission: Admission,
     /// Cancelled at shutdown: streams end with a retryable error.
     pub stopping: CancellationToken,
-    /// Cancelled once Raft has stopped.
+    /// Cancelled when the other members are to be served no longer.
     pub peers_stopping: CancellationToken,
     /// Client URLs by member id, as the members themselves said.
     pub client_urls: RwLock<BTreeMap<u64, Vec<String>>>,

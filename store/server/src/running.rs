@@ -69,9 +69,10 @@ impl RunningStore {
             // A panic in a task was logged where it happened.
             let _ = listener.await;
         }
-        self.member.raft.shutdown().await;
+        // The others' calls end before Raft does: none is left to fail inside of it.
         self.member.peers_stopping.cancel();
         let _ = (&mut self.peer_server).await;
+        self.member.raft.shutdown().await;
         let mvcc = Arc::clone(&self.member.mvcc);
         if let Err(error) = self.member.env.offload(move || mvcc.flush()).await {
             tracing::error!(%error, "the state could not be made durable; the log holds it");
