@@ -65,6 +65,22 @@ async fn masters_never_give_the_same_address_and_use_all_of_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_loses_a_race_for_a_name_does_not_give_back_the_winners_address() {
+    let masters = masters("10.96.0.0/16").await;
+    let path = "/api/v1/namespaces/default/services";
+    let wanted =
+        |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}});
+    let service = wanted("same");
+    let answers = futures::future::join_all(masters.iter().map(|m| ask(m, "POST", path, &service))).await;
+    let mut codes: Vec<u16> = answers.iter().map(|(code, _)| *code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [201, 409, 409]);
+    assert_eq!(ask(&masters[0], "POST", path, &wanted("other")).await.0, 422);
+    let kubernetes = json!({"metadata": {"name": "x"}, "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}});
+    assert_eq!(ask(&masters[0], "POST", path, &kubernetes).await.0, 422);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_master_leaves_the_kubernetes_service() {
     let mut masters = masters("10.96.0.0/16").await;
     let path = "/api/v1/namespaces/default/endpoints/kubernetes";

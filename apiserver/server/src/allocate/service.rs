@@ -1,4 +1,4 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keelstone_machinery::{
     field::{Causes, Path},
@@ -6,6 +6,7 @@ use keelstone_machinery::{
     meta,
     status::{ApiResult, ApiStatus},
 };
+use keelstone_storage::{Freshness, Storage};
 use serde_json::{json, Value};
 
 use super::{
@@ -18,6 +19,8 @@ const HEADLESS: &str = "None";
 /// What one write of a Service has taken, so that it can be given back if the write fails.
 pub struct ServiceAllocation {
     pools: Pools,
+    /// Where the Services themselves are stored.
+    services: Arc<dyn Storage>,
     dry_run: bool,
     now_unix_s: i64,
     taken: Mutex<Vec<Taken>>,
@@ -32,8 +35,8 @@ struct Taken {
 }
 
 impl ServiceAllocation {
-    pub fn new(pools: Pools, dry_run: bool, now_unix_s: i64) -> Self {
-        Self { pools, dry_run, now_unix_s, taken: Mutex::default() }
+    pub fn new(pools: Pools, services: Arc<dyn Storage>, dry_run: bool, now_unix_s: i64) -> Self {
+        Self { pools, services, dry_run, now_unix_s, taken: Mutex::default() }
     }
 
     /// Gives a new or changed Service its address and node ports.
@@ -201,6 +204,14 @@ impl ServiceAllocation {
     }
 
     async fn give_back(&self, one: &Taken) {
+        // A Service of the same name may have been written meanwhile, perhaps by another master, and use it.
+        match self.services.get(&format!("{}/{}", one.namespace, one.name), Freshness::Latest).await {
+            Ok(service) if holds(service.value(), one.port, &one.item) => return,
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            // The repair loop finds it.
+            Err(_) => return,
+        }
         let pool = if one.port { &self.pools.ports } else { &self.pools.addresses };
         if let Err(error) = pool
             .give_back(&one.item, &|owner| owner.is_some_and(|o| o.namespace == one.namespace && o.name == one.name))

@@ -31,8 +31,11 @@ impl<'a> Hook<'a> {
             name: info.name.clone(),
         };
         let is_service = own.group.is_empty() && own.plural == "services" && info.subresource.is_empty();
-        let services =
-            is_service.then(|| ServiceAllocation::new(call.state.pools.clone(), dry_run, call.context.now_unix_s));
+        let allocation = || {
+            let (pools, storage) = (call.state.pools.clone(), call.store.storage().clone());
+            ServiceAllocation::new(pools, storage, dry_run, call.context.now_unix_s)
+        };
+        let services = is_service.then(allocation);
         Self { call, request, services }
     }
 
