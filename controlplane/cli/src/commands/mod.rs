@@ -1,0 +1,56 @@
+//! One file a subcommand: its flags, and how they become a running part.
+
+pub mod agent;
+pub mod balancer;
+pub mod server;
+pub mod store;
+
+use std::path::Path;
+
+use keelstone_env::{ClientTls, ServerTls};
+
+use crate::Failure;
+
+/// Reads a file that a flag names.
+pub fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+/// A folder of certificates as `keelstone up` lays it out.
+pub struct PkiFolder<'a>(pub &'a Path);
+
+impl PkiFolder<'_> {
+    pub fn text(&self, name: &str) -> Result<String, Failure> {
+        read(&self.0.join(name))
+    }
+
+    pub fn server(&self, name: &str, client_certificate_required: bool) -> Result<ServerTls, Failure> {
+        Ok(ServerTls {
+            certificate: self.text(&format!("{name}.crt"))?,
+            key: self.text(&format!("{name}.key"))?,
+            client_ca: Some(self.text("ca.crt")?),
+            client_certificate_required,
+            alpn: vec!["h2".into(), "http/1.1".into()],
+        })
+    }
+
+    pub fn client(&self, name: &str) -> Result<ClientTls, Failure> {
+        Ok(ClientTls {
+            ca: self.text("ca.crt")?,
+            identity: Some((self.text(&format!("{name}.crt"))?, self.text(&format!("{name}.key"))?)),
+            alpn: vec!["h2".into(), "http/1.1".into()],
+        })
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn asked_to_stop() -> Result<(), Failure> {
+    use tokio::signal::unix::{signal, SignalKind};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
