@@ -18,3 +18,15 @@ pub const SANDBOX_BACKOFF_S: i64 = 2;
 /// doubles with each failure.
 pub const IMAGE_BACKOFF_S_MIN: i64 = 5;
 pub const IMAGE_BACKOFF_S_MAX: i64 = 300;
+/// A call to the container runtime that takes longer is given up; the runtime counts as not answering.
+pub const CRI_CALL_S_MAX: u64 = 120;
+/// Looking at the runtime is quick, or it does not answer.
+pub const CRI_LOOK_S_MAX: u64 = 10;
+/// Connecting to the runtime's socket.
+pub const CRI_CONNECT_S_MAX: u64 = 2;
+/// One pull of an image.
+pub const IMAGE_PULL_S_MAX: u64 = 600;
+/// Answers of the container runtime (ExecSync's output is bounded by the runtime at twice 16 MiB).
+pub const CRI_ANSWER_BYTES_MAX: usize = 40 << 20;
+/// Output of a probe or hook that is kept.
+pub const EXEC_BYTES_MAX: usize = 16 << 10;

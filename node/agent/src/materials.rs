@@ -65,6 +65,7 @@ pub fn sandbox_spec(config: &AgentConfig, pod: &Pod, attempt: u32) -> SandboxSpe
         host_pid: spec.host_pid.unwrap_or(false),
         host_ipc: spec.host_ipc.unwrap_or(false),
         share_process_namespace: spec.share_process_namespace.unwrap_or(false),
+        privileged: spec.init_containers.iter().flatten().chain(&spec.containers).any(is_privileged),
         dns_servers: servers,
         dns_searches: searches,
         dns_options: own.options.unwrap_or_default().into_iter().filter_map(option).collect(),
@@ -74,6 +75,10 @@ pub fn sandbox_spec(config: &AgentConfig, pod: &Pod, attempt: u32) -> SandboxSpe
         log_dir: log_dir(config, pod),
         port_mappings: port_mappings(&spec.containers),
     }
+}
+
+fn is_privileged(container: &Container) -> bool {
+    container.security_context.as_ref().and_then(|s| s.privileged).unwrap_or(false)
 }
 
 fn port_mappings(containers: &[Container]) -> Vec<PortMapping> {
@@ -154,11 +159,17 @@ pub async fn container_spec(
         privileged: security.privileged.unwrap_or(false),
         read_only_root: security.read_only_root_filesystem.unwrap_or(false),
         run_as_user: security.run_as_user.or(of_pod.run_as_user),
+        run_as_non_root: security.run_as_non_root.or(of_pod.run_as_non_root).unwrap_or(false),
         run_as_group: security.run_as_group.or(of_pod.run_as_group),
         supplemental_groups: supplemental_groups(&of_pod),
         add_capabilities: capabilities(&security, true),
         drop_capabilities: capabilities(&security, false),
         no_new_privileges: security.allow_privilege_escalation == Some(false),
+        seccomp_runtime_default: security
+            .seccomp_profile
+            .as_ref()
+            .or(of_pod.seccomp_profile.as_ref())
+            .is_some_and(|p| p.type_ == "RuntimeDefault"),
         cpu_shares: cpu_shares(cpu_request_millis as i64),
         cpu_quota_us: (cpu_limit_millis as i64).saturating_mul(100),
         memory_limit_bytes: memory_limit_bytes as i64,

@@ -1,6 +1,7 @@
 //! What a container runtime does for the agent. It keeps running what it runs while the agent is away, and
 //! shows it again afterwards: the agent itself remembers nothing that the runtime can tell.
 
+pub mod cri;
 mod hollow;
 pub mod process;
 
@@ -45,6 +46,8 @@ pub struct SandboxSpec {
     pub host_ipc: bool,
     /// One PID namespace for all containers.
     pub share_process_namespace: bool,
+    /// Some container of it is privileged.
+    pub privileged: bool,
     pub dns_servers: Vec<String>,
     pub dns_searches: Vec<String>,
     pub dns_options: Vec<String>,
@@ -95,11 +98,15 @@ pub struct ContainerSpec {
     pub privileged: bool,
     pub read_only_root: bool,
     pub run_as_user: Option<i64>,
+    /// It must not start as root, whatever its image says.
+    pub run_as_non_root: bool,
     pub run_as_group: Option<i64>,
     pub supplemental_groups: Vec<i64>,
     pub add_capabilities: Vec<String>,
     pub drop_capabilities: Vec<String>,
     pub no_new_privileges: bool,
+    /// The runtime's own seccomp profile; else none.
+    pub seccomp_runtime_default: bool,
     pub cpu_shares: i64,
     /// CPU time in each period of 100 ms, in microseconds; 0: no limit.
     pub cpu_quota_us: i64,

@@ -34,12 +34,12 @@ pub use shim::shim_main;
 use super::{
     ContainerPhase, ContainerSpec, ContainerState, ExecOutput, Runtime, RuntimeError, SandboxSpec, SandboxState,
 };
+use crate::constants::EXEC_BYTES_MAX;
 
 const SCHEME: &str = "process://";
 /// A started container shows itself within this time, or its start has failed.
 const START_WAIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
-const EXEC_BYTES_MAX: usize = 16 << 10;
 
 pub struct ProcessRuntime {
     env: Env,
