@@ -18,9 +18,14 @@ pub(crate) async fn run(core: Arc<Core>) {
     loop {
         update(&metrics.borrow_watched(), &core.status, &core.clocks, &mut membership);
         if metrics.changed().await.is_err() {
-            return;
+            break;
         }
     }
+    core.clocks.lead(None);
+    core.status.send_modify(|status| {
+        status.leader = None;
+        status.failed.get_or_insert_with(|| "the log's task has ended".to_owned());
+    });
 }
 
 /// Writes `metrics` into `status`. `membership` is what `status` shows already.

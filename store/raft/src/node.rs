@@ -1,4 +1,5 @@
 use std::{
+    future::Future,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -9,7 +10,11 @@ use keelstone_env::Env;
 use keelstone_etcd_api::ApiError;
 use keelstone_mvcc::{Command, Mvcc, Op, Response};
 use keelstone_wal::{Wal, WalOptions};
-use openraft::{Config, SnapshotPolicy};
+use openraft::{
+    errors::{ChangeMembershipError, ClientWriteError},
+    raft::ClientWriteResponse,
+    Config, SnapshotPolicy,
+};
 use prost::Message;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -33,7 +38,7 @@ use crate::{
     service::{self, PeerService},
     snapshot,
     state_machine::{Progress, StateMachine},
-    types::Raft,
+    types::{Raft, TypeConfig},
     MemberInfo, RaftConfig, RaftError, RaftStatus,
 };
 
@@ -242,15 +247,24 @@ impl RaftNode {
         if self.core().members().contains_key(&id) {
             return Err(RaftError::Api(ApiError::MemberExists));
         }
-        let added = self.core().raft.add_learner(id, member, false).await;
-        added.map(|_| ()).map_err(|error| membership_error(&error))
+        self.membership_change(self.core().raft.add_learner(id, member, false)).await
     }
 
     /// Replaces the set of voters; members that are left out are removed. Only the leader can.
     pub async fn change_voters(&self, voters: impl IntoIterator<Item = u64>) -> Result<(), RaftError> {
         let voters: std::collections::BTreeSet<u64> = voters.into_iter().collect();
-        let changed = self.core().raft.change_membership(voters, false).await;
-        changed.map(|_| ()).map_err(|error| membership_error(&error))
+        self.membership_change(self.core().raft.change_membership(voters, false)).await
+    }
+
+    async fn membership_change(
+        &self,
+        change: impl Future<Output = Result<ClientWriteResponse<TypeConfig>, MembershipChangeError>>,
+    ) -> Result<(), RaftError> {
+        match tokio::time::timeout_at(self.core().deadline(), change).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(membership_error(error)),
+            Err(_) => Err(RaftError::Unknown("the membership change was not committed in time".into())),
+        }
     }
 
     /// Hands leadership over if this member has it, makes everything durable, and ends all tasks.
@@ -311,8 +325,23 @@ impl RaftNode {
     }
 }
 
-fn membership_error(error: &dyn std::error::Error) -> RaftError {
-    RaftError::Fatal(format!("the membership was not changed: {error}"))
+type MembershipChangeError = openraft::errors::RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
+
+fn membership_error(error: MembershipChangeError) -> RaftError {
+    match error {
+        MembershipChangeError::Fatal(fatal) => fatal.into(),
+        MembershipChangeError::APIError(error) => match error {
+            ClientWriteError::ForwardToLeader(_) => RaftError::Api(ApiError::NotLeader),
+            ClientWriteError::ChangeMembershipError(ChangeMembershipError::LearnerNotFound(_)) => {
+                RaftError::Api(ApiError::MemberNotFound)
+            }
+            // Another change is under way, or would leave no voter.
+            ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_) => {
+                RaftError::Api(ApiError::NotEnoughStarted)
+            }
+            ClientWriteError::LogEntryDiscarded(_) => RaftError::Unknown(error.to_string()),
+        },
+    }
 }
 
 /// Applies what the log knows to be committed, before anything is served.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures::{stream::BoxStream, StreamExt};
+use keelstone_mvcc::Command;
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest};
+use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -175,6 +177,10 @@ impl Peer for PeerHandler {
 
     async fn forward(&self, request: Request<peer::ForwardRequest>) -> Result<Response<peer::ForwardResponse>, Status> {
         let commands = self.check(request)?.commands;
+        // What is in the log must be readable on every member, or none of them could go on.
+        if commands.iter().any(|command| Command::decode(command.clone()).is_err()) {
+            return Err(Status::invalid_argument("a command cannot be read"));
+        }
         let outcomes = self.node.core().write_here(commands).await;
         let outcomes = outcomes.map(crate::outcome::Outcome::into_wire).collect().await;
         Ok(Response::new(peer::ForwardResponse { outcomes }))

@@ -69,7 +69,7 @@ impl Member {
 pub struct Cluster {
     pub members: Vec<Member>,
     runtime: Runtime,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Drop for Cluster {
@@ -102,11 +102,31 @@ impl Cluster {
             config.timing.request_max = Duration::from_secs(3);
             Member { config, running: None }
         });
-        let mut cluster = Self { members: members.collect(), runtime, _dir: dir };
+        let mut cluster = Self { members: members.collect(), runtime, dir };
         for member in &mut cluster.members {
             member.start();
         }
         cluster
+    }
+
+    /// Starts one more member, which waits to be added; returns its id.
+    pub fn add_member(&mut self) -> u64 {
+        let address = self.runtime.block_on(Env::os().net().bind("127.0.0.1:0")).unwrap().address();
+        let id = self.members.len() as u64 + 1;
+        let mut config = self.members[0].config.clone();
+        let info = MemberInfo { name: format!("m{id}"), peer_address: address, ..MemberInfo::default() };
+        config.members.insert(id, info);
+        config.id = id;
+        config.bootstrap = false;
+        config.data_dir = self.dir.path().join(format!("m{id}"));
+        let mut member = Member { config, running: None };
+        member.start();
+        self.members.push(member);
+        id
+    }
+
+    pub fn info(&self, id: u64) -> MemberInfo {
+        self.members.iter().find(|member| member.id() == id).unwrap().config.members[&id].clone()
     }
 
     pub fn run<T>(&self, future: impl std::future::Future<Output = T>) -> T {
@@ -187,6 +207,11 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let began = tokio::time::Instant::now();
     while !holds() {
         assert!(began.elapsed() < Duration::from_secs(20), "this did not come true in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        pause(Duration::from_millis(10));
     }
+}
+
+pub fn pause(duration: Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { tokio::time::sleep(duration).await });
 }

@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::{eventually, local_get, Cluster};
+use harness::{eventually, local_get, pause, Cluster};
 use keelstone_etcd_api::{pb, ApiError};
 use keelstone_mvcc::{Op, Response};
 use keelstone_raft::{Limits, RaftError};
@@ -40,10 +40,12 @@ fn the_cluster_survives_its_leader_and_takes_it_back() {
     for at in 0..50 {
         cluster.put_surely(first, &format!("before {at}"), "x");
     }
+    let began = tokio::time::Instant::now();
     cluster.member(first).crash();
     let survivor = cluster.up().next().unwrap().id();
     // What is on its way to the dead leader has an unknown fate.
     cluster.put_surely(survivor, "after", "y");
+    println!("first write after the crash: {} ms", began.elapsed().as_millis());
     let second = cluster.leader();
     assert_ne!(first, second);
     for member in cluster.up() {
@@ -123,6 +125,32 @@ fn a_member_that_lags_behind_the_log_gets_a_snapshot() {
 }
 
 #[test]
+fn a_member_that_crashes_again_and_again_while_it_catches_up_does_so_in_the_end() {
+    let limits = Limits {
+        flush_interval: Duration::from_millis(50),
+        kept_entries: 5,
+        segment_bytes_max: 4096,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::start(3, limits);
+    let lagging = cluster.follower();
+    let others: Vec<u64> = (1..=3).filter(|id| *id != lagging).collect();
+    for round in 0..12u64 {
+        cluster.member(lagging).crash();
+        for at in 0..40 {
+            cluster.put_surely(others[0], &format!("key {at}"), &format!("{round} {}", "x".repeat(2000)));
+        }
+        cluster.member(lagging).start();
+        pause(Duration::from_millis(round * 17 % 120));
+    }
+    cluster.member(lagging).crash();
+    cluster.member(lagging).start();
+    let value = cluster.get(lagging, "key 39").unwrap().unwrap();
+    assert!(value.starts_with("11 "));
+    cluster.converge();
+}
+
+#[test]
 fn without_a_quorum_reads_and_writes_end_in_an_error() {
     let mut cluster = Cluster::start(3, Limits::default());
     let first = cluster.follower();
@@ -175,7 +203,7 @@ fn a_lease_lives_while_it_is_kept_alive_and_dies_after() {
     assert_eq!(cluster.run(node.lease_keep_alive(6)).unwrap(), 0);
     assert_eq!(cluster.run(node.lease_time_to_live(6)).unwrap(), None);
     for _ in 0..4 {
-        std::thread::sleep(Duration::from_millis(700));
+        pause(Duration::from_millis(700));
         assert_eq!(cluster.run(node.lease_keep_alive(5)).unwrap(), 2);
     }
     // A new leader gives it its full time again.
@@ -189,4 +217,31 @@ fn a_lease_lives_while_it_is_kept_alive_and_dies_after() {
     eventually("the lease ends", || mvcc.lease(5).is_none());
     assert_eq!(local_get(&mvcc, "leased"), None);
     assert_eq!(cluster.run(node.lease_keep_alive(5)).unwrap(), 0);
+}
+
+#[test]
+fn a_member_can_be_added_and_removed() {
+    let mut cluster = Cluster::start(3, Limits::default());
+    let leader = cluster.leader();
+    cluster.put_surely(leader, "key", "x");
+    let joining = cluster.add_member();
+    let node = cluster.member(leader).node();
+    let info = cluster.info(joining);
+    cluster.run(node.add_learner(joining, info.clone())).unwrap();
+    let again = cluster.run(node.add_learner(joining, info)).unwrap_err();
+    assert!(matches!(again, RaftError::Api(ApiError::MemberExists)));
+    eventually("the new member catches up", || {
+        cluster.members.iter().all(|member| local_get(&member.mvcc(), "key").is_some())
+    });
+    assert!(cluster.member(joining).node().status().is_learner);
+    cluster.run(node.change_voters(1..=4)).unwrap();
+    assert_eq!(cluster.get(joining, "key").unwrap().as_deref(), Some("x"));
+    assert!(!cluster.member(joining).node().status().is_learner);
+    let removed = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.run(node.change_voters((1..=4).filter(|id| *id != removed))).unwrap();
+    cluster.member(removed).crash();
+    cluster.put_surely(joining, "key", "y");
+    assert_eq!(node.status().members.len(), 3);
+    let unknown = cluster.run(node.change_voters([leader, 99])).unwrap_err();
+    assert!(matches!(unknown, RaftError::Api(ApiError::MemberNotFound)), "{unknown:?}");
 }
