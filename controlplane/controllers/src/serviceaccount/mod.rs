@@ -1,0 +1,5 @@
+//! Each active namespace has the ServiceAccount `default`.
+
+mod reconcile;
+
+pub use reconcile::ServiceAccountController;
