@@ -19,7 +19,8 @@ impl Kubeconfig<'_> {
             json!({"name": name, "cluster": {
                 "server": format!("https://{address}"), "certificate-authority-data": STANDARD.encode(self.ca)}})
         };
-        let context = |(name, _): &(String, String)| json!({"name": name, "context": {"cluster": name, "user": self.user}});
+        let context =
+            |(name, _): &(String, String)| json!({"name": name, "context": {"cluster": name, "user": self.user}});
         let document = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -83,8 +84,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let contexts = [("keelstone".to_owned(), "127.0.0.1:1".to_owned()), ("m1".to_owned(), "127.0.0.1:2".to_owned())];
-        let written = Kubeconfig { ca: "CA", user: "admin", certificate: "CRT", key: "KEY", contexts: &contexts }.to_yaml();
+        let contexts =
+            [("keelstone".to_owned(), "127.0.0.1:1".to_owned()), ("m1".to_owned(), "127.0.0.1:2".to_owned())];
+        let written =
+            Kubeconfig { ca: "CA", user: "admin", certificate: "CRT", key: "KEY", contexts: &contexts }.to_yaml();
         let read = Credentials::parse(&written).unwrap();
         assert_eq!(read.masters, ["127.0.0.1:1", "127.0.0.1:2"]);
         assert_eq!((read.ca.as_str(), read.certificate.as_str(), read.key.as_str()), ("CA", "CRT", "KEY"));

@@ -6,8 +6,6 @@
 
 mod balancer;
 mod commands;
-mod containerd;
-mod image;
 mod kubeconfig;
 mod pki;
 mod probe;
@@ -75,7 +73,7 @@ fn main() -> ExitCode {
         return ExitCode::from(u8::try_from(keelstone_agent::runtime::process::shim_main(dir)).unwrap_or(1));
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("KEELSTONE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let ended = match command {
         Command::Up(arguments) => run(up::up(arguments)),

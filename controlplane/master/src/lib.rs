@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use keelstone_apiserver::{ApiServer, ApiServerConfig, RunningApiServer};
 use keelstone_client::{CancellationToken, Client, LeaderConfig, TcpOptions};
+use keelstone_controllers::ControllersConfig;
 use keelstone_engine::Engine;
 use keelstone_env::{ClientTls, Env};
 use keelstone_runtime::{run_when_leader, LeaderContext};
@@ -55,6 +56,7 @@ pub struct MasterConfig {
     pub controllers_tls: Option<ClientTls>,
     pub election: Election,
     pub scheduler: SchedulerConfig,
+    pub controllers: ControllersConfig,
 }
 
 /// A master at work. Dropped without [`Master::shutdown`] it stops at once, as in a crash.
@@ -77,10 +79,16 @@ impl Master {
         let stop = CancellationToken::new();
         let candidate = Candidate { env: env.clone(), name, stop: stop.clone(), election: config.election };
         let scheduler_client = component(&env, &config.masters, config.scheduler_tls, "kube-scheduler")?;
-        let scheduler = config.scheduler;
-        let parts = vec![candidate.stand("kube-scheduler", &store, scheduler_client, move |context| {
-            keelstone_scheduler::run(context, scheduler.clone())
-        })];
+        let controllers_client = component(&env, &config.masters, config.controllers_tls, "kube-controller-manager")?;
+        let (scheduler, controllers) = (config.scheduler, config.controllers);
+        let parts = vec![
+            candidate.stand("kube-scheduler", &store, scheduler_client, move |context| {
+                keelstone_scheduler::run(context, scheduler.clone())
+            }),
+            candidate.stand("kube-controller-manager", &store, controllers_client, move |context| {
+                keelstone_controllers::run(context, controllers.clone())
+            }),
+        ];
         Ok(Self { store, api, stop, parts })
     }
 

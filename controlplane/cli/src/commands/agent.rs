@@ -131,7 +131,8 @@ fn config(arguments: &AgentArguments, credentials: &Credentials) -> Result<Agent
 fn machine() -> Capacity {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = memory.lines().find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let total =
+        memory.lines().find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
     let disk = nix::sys::statvfs::statvfs("/").map_or(0, |s| s.blocks().saturating_mul(s.fragment_size()));
     Capacity {
         cpu_millis: cores * 1000,

@@ -3,6 +3,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use keelstone_access::admission::AdmissionConfig;
 use keelstone_apiserver::{ApiServerConfig, ServiceCidr};
+use keelstone_controllers::{node_lifecycle::NodeLifecycleConfig, ControllersConfig};
 use keelstone_env::Env;
 use keelstone_master::{Election, Master, MasterConfig};
 use keelstone_scheduler::SchedulerConfig;
@@ -75,10 +76,7 @@ fn config(arguments: &ServerArguments) -> Result<MasterConfig, Failure> {
     api.node_client = Some(pki.client("kubelet-client")?);
     api.service_cidr = ServiceCidr::parse(&arguments.service_cluster_ip_range).map_err(Failure::Usage)?;
     let toleration_s = i64::try_from(arguments.default_toleration_s).unwrap_or(i64::MAX);
-    api.admission = AdmissionConfig {
-        not_ready_toleration_s: toleration_s,
-        unreachable_toleration_s: toleration_s,
-    };
+    api.admission = AdmissionConfig { not_ready_toleration_s: toleration_s, unreachable_toleration_s: toleration_s };
     let mut masters = vec![arguments.listen.clone()];
     masters.extend(arguments.masters.iter().filter(|m| **m != arguments.listen).cloned());
     Ok(MasterConfig {
@@ -93,6 +91,15 @@ fn config(arguments: &ServerArguments) -> Result<MasterConfig, Failure> {
             retry_period: Duration::from_secs(arguments.leader_elect_retry_s),
         },
         scheduler: SchedulerConfig::default(),
+        controllers: ControllersConfig {
+            node_lifecycle: NodeLifecycleConfig {
+                monitor_period: Duration::from_secs(arguments.node_monitor_period_s.max(1)),
+                grace_period: Duration::from_secs(arguments.node_monitor_grace_period_s),
+                ..NodeLifecycleConfig::default()
+            },
+            root_ca: pki.text("ca.crt")?,
+            ..ControllersConfig::default()
+        },
     })
 }
 
@@ -113,7 +120,6 @@ fn store_config(arguments: &ServerArguments, pki: &PkiFolder<'_>) -> Result<Stor
     store.listen_client.clone_from(&arguments.listen_store_client);
     // Only who shows a certificate of the cluster may speak to the store at all.
     store.client_tls = Some(pki.server(&arguments.name, true)?);
-    store.peer_tls =
-        Some(PeerTls { server: pki.server(&arguments.name, true)?, client: pki.client(&arguments.name)? });
+    store.peer_tls = Some(PeerTls { server: pki.server(&arguments.name, true)?, client: pki.client(&arguments.name)? });
     Ok(store)
 }

@@ -5,6 +5,7 @@ use std::{
 };
 
 use clap::Args;
+use keelstone_agent::containerd::{self, Containerd};
 use keelstone_env::{ClientTls, Env, TlsConnector};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -14,7 +15,6 @@ use super::{
     spec::{ClusterSpec, MasterSpec, Timings, Wanted, WorkerSpec, MASTERS_MAX, WORKERS_MAX},
 };
 use crate::{
-    containerd::{self, Containerd},
     kubeconfig::Kubeconfig,
     pki::{Pki, Subject},
     probe, Failure,
@@ -82,7 +82,8 @@ fn absolute(dir: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn existing(arguments: &ClusterArguments) -> Result<(PathBuf, ClusterSpec, Processes), Failure> {
-    let none = || Failure::Usage(format!("there is no cluster in {}; `keelstone up` makes one", arguments.dir.display()));
+    let none =
+        || Failure::Usage(format!("there is no cluster in {}; `keelstone up` makes one", arguments.dir.display()));
     let dir = arguments.dir.canonicalize().map_err(|_| none())?;
     let spec = ClusterSpec::load(&dir)?.ok_or_else(none)?;
     let processes = Processes::new(&dir)?;
@@ -94,7 +95,12 @@ pub async fn up(arguments: UpArguments) -> Result<(), Failure> {
     let dir = absolute(&arguments.cluster.dir)?;
     let spec = match ClusterSpec::load(&dir)? {
         Some(spec) => {
-            println!("the cluster in {} is found again: {} masters, {} workers", dir.display(), spec.masters.len(), spec.workers.len());
+            println!(
+                "the cluster in {} is found again: {} masters, {} workers",
+                dir.display(),
+                spec.masters.len(),
+                spec.workers.len()
+            );
             spec
         }
         None => {
@@ -154,8 +160,12 @@ impl Cluster {
         for master in &self.spec.masters {
             let mut names = names.clone();
             names.push(master.name.clone());
-            let subject =
-                Subject { file: &master.name, common_name: &master.name, organizations: &["keelstone:masters"], alt_names: &names };
+            let subject = Subject {
+                file: &master.name,
+                common_name: &master.name,
+                organizations: &["keelstone:masters"],
+                alt_names: &names,
+            };
             self.pki.ensure(&subject)?;
         }
         for worker in &self.spec.workers {
@@ -196,7 +206,13 @@ impl Cluster {
         Ok(())
     }
 
-    fn write_kubeconfig(&self, path: &Path, ca: &str, user: &str, contexts: &[(String, String)]) -> Result<(), Failure> {
+    fn write_kubeconfig(
+        &self,
+        path: &Path,
+        ca: &str,
+        user: &str,
+        contexts: &[(String, String)],
+    ) -> Result<(), Failure> {
         let (certificate, key) = (self.pki.read(&format!("{user}.crt"))?, self.pki.read(&format!("{user}.key"))?);
         let text = Kubeconfig { ca, user, certificate: &certificate, key: &key, contexts }.to_yaml();
         std::fs::write(path, text)?;
@@ -313,7 +329,10 @@ impl Cluster {
             }
             if Instant::now() > deadline {
                 let said = missing.join("; ");
-                return Err(Failure::Failed(format!("not ready after {READY_WAIT:?}: {said}; logs in {}", self.path("logs"))));
+                return Err(Failure::Failed(format!(
+                    "not ready after {READY_WAIT:?}: {said}; logs in {}",
+                    self.path("logs")
+                )));
             }
             tokio::time::sleep(POLL).await;
         }

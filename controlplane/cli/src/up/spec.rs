@@ -141,7 +141,12 @@ impl ClusterSpec {
             let last = u8::try_from(10 + i).map_err(io::Error::other)?;
             let address = IpAddr::V4(Ipv4Addr::new(127, 0, 10, last));
             let agent_port = free(address, 0)?;
-            workers.push(WorkerSpec { name: format!("w{i}"), address, agent_port, pod_cidr: format!("10.88.{last}.0/24") });
+            workers.push(WorkerSpec {
+                name: format!("w{i}"),
+                address,
+                agent_port,
+                pod_cidr: format!("10.88.{last}.0/24"),
+            });
         }
         let (runtime, timings) = (wanted.runtime.clone(), wanted.timings.clone());
         Ok(Self { version: VERSION, host, balancer_port, masters, workers, runtime, timings })
