@@ -8,6 +8,7 @@ mod admit;
 mod agent;
 mod config;
 pub mod constants;
+pub mod containerd;
 mod expand;
 mod fields;
 mod lifecycle;

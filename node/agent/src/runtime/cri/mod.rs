@@ -67,6 +67,17 @@ async fn call<T>(
 
 fn error(status: &Status) -> RuntimeError {
     let said = status.message().to_owned();
+    // With a cause, it was made on this side: there was no answer.
+    if let Some(cause) = std::error::Error::source(status) {
+        let mut causes = vec![said, cause.to_string()];
+        let mut next = cause.source();
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        causes.dedup();
+        return RuntimeError::Unavailable(causes.join(": "));
+    }
     match status.code() {
         Code::NotFound => RuntimeError::NotFound(said),
         Code::Unavailable | Code::DeadlineExceeded => RuntimeError::Unavailable(said),
