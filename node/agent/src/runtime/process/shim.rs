@@ -1,14 +1,16 @@
 //! The supervisor of one container: makes its namespaces, starts it, writes its log and its exit code.
-//! A process of its own with one thread for each of the two output streams.
+//! A process of its own with one thread.
 #![allow(unsafe_code)] // `pre_exec` runs between fork and exec
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
     time::SystemTime,
 };
 
@@ -59,13 +61,10 @@ fn supervise(dir: &Path) -> io::Result<Exit> {
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     let process = Process::of(pid).unwrap_or(Process { pid, start_ticks: 0 });
     record::write(&dir.join("started.json"), &Started { process, unix_ns: now_unix_ns() })?;
-    let log = Arc::new(Mutex::new(log));
-    let out = child.stdout.take().map(|s| copy(s, "stdout", log.clone()));
-    let err = child.stderr.take().map(|s| copy(s, "stderr", log.clone()));
+    let out = child.stdout.take().map(|s| (OwnedFd::from(s), "stdout"));
+    let err = child.stderr.take().map(|s| (OwnedFd::from(s), "stderr"));
+    copy(out.into_iter().chain(err).collect(), log);
     let status = child.wait()?;
-    for copier in [out, err].into_iter().flatten() {
-        let _ = copier.join();
-    }
     Ok(Exit { code: code(status), finished_unix_ns: now_unix_ns(), message: String::new() })
 }
 
@@ -144,6 +143,11 @@ fn command(spec: &ContainerRecord, root: PathBuf) -> Command {
     let groups: Vec<Gid> = spec.supplemental_groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let enter = move || -> io::Result<()> {
         let nothing: Option<&str> = None;
+        // The container never outlives its supervisor unseen.
+        // SAFETY: prctl with these arguments touches no memory.
+        if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
         chroot(&root)?;
         chdir(folder.as_str())?;
         // Now in the new PID namespace: /proc shows it.
@@ -164,30 +168,58 @@ fn command(spec: &ContainerRecord, root: PathBuf) -> Command {
     command
 }
 
-fn copy(
-    stream: impl Read + Send + 'static,
-    name: &'static str,
-    log: Arc<Mutex<fs::File>>,
-) -> std::thread::JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut reader = BufReader::with_capacity(LOG_LINE_BYTES_MAX, stream);
-        loop {
-            let (piece, whole, used) = match reader.fill_buf() {
-                Ok([]) | Err(_) => return,
-                Ok(available) => match available.iter().position(|b| *b == b'\n') {
-                    Some(end) => (available[..end].to_vec(), true, end + 1),
-                    None => (available.to_vec(), false, available.len()),
-                },
-            };
-            reader.consume(used);
-            let time = k8s_openapi::jiff::Timestamp::from_nanosecond(i128::from(now_unix_ns())).unwrap_or_default();
-            let mut line = format!("{time} {name} {} ", if whole { 'F' } else { 'P' }).into_bytes();
-            line.extend_from_slice(&piece);
-            line.push(b'\n');
-            let mut file = log.lock().expect("no panic while a line is written");
-            if file.write_all(&line).is_err() {
-                return;
-            }
+/// Writes the log until both streams have ended. One thread does it: a process that has left its PID
+/// namespace for its children can start no threads (clone(2), EINVAL).
+fn copy(streams: Vec<(OwnedFd, &'static str)>, mut log: fs::File) {
+    let mut open: Vec<Stream> =
+        streams.into_iter().map(|(fd, name)| Stream { file: fs::File::from(fd), name, rest: Vec::new() }).collect();
+    while !open.is_empty() {
+        let interest = |s: &Stream| libc::pollfd { fd: s.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut polled: Vec<libc::pollfd> = open.iter().map(interest).collect();
+        // SAFETY: the pointer and the length are of one live array.
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, -1) };
+        if ready < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
         }
-    })
+        let mut events = polled.iter().map(|p| p.revents != 0);
+        open.retain_mut(|stream| !events.next().unwrap_or(false) || stream.copy_some(&mut log));
+    }
+}
+
+/// One output stream of the container, and what has come of a line that is not yet whole.
+struct Stream {
+    file: fs::File,
+    name: &'static str,
+    rest: Vec<u8>,
+}
+
+impl Stream {
+    /// Copies what is there; false at the end of the stream.
+    fn copy_some(&mut self, log: &mut fs::File) -> bool {
+        let mut piece = [0; LOG_LINE_BYTES_MAX];
+        let length = match self.file.read(&mut piece) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Err(_) => 0,
+        };
+        self.rest.extend_from_slice(&piece[..length]);
+        while let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            self.write(log, &line[..end], 'F');
+        }
+        if self.rest.len() >= LOG_LINE_BYTES_MAX || (length == 0 && !self.rest.is_empty()) {
+            let part = std::mem::take(&mut self.rest);
+            self.write(log, &part, if length == 0 { 'F' } else { 'P' });
+        }
+        length > 0
+    }
+
+    /// One line of CRI's format. A log that cannot be written loses lines, never the container.
+    fn write(&self, log: &mut fs::File, text: &[u8], tag: char) {
+        let time = k8s_openapi::jiff::Timestamp::from_nanosecond(i128::from(now_unix_ns())).unwrap_or_default();
+        let mut line = format!("{time:.9} {} {tag} ", self.name).into_bytes();
+        line.extend_from_slice(text);
+        line.push(b'\n');
+        let _ = log.write_all(&line);
+    }
 }
