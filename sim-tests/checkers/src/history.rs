@@ -44,7 +44,8 @@ pub enum Outcome {
     Read { value: Option<String>, mod_revision: i64, revision: i64 },
     /// A write that was carried out at `revision`.
     Written { revision: i64 },
-    /// A compare-and-set that was refused because the key had another modification revision.
+    /// A compare-and-set that was refused because the key had another modification revision; `revision` is 0
+    /// if the client was not told.
     Refused { revision: i64 },
     /// Certainly not carried out.
     Failed { error: String },

@@ -27,6 +27,8 @@ pub fn check(history: &History) -> Result<(), Violation> {
 
 fn revision_of(outcome: &Outcome) -> Option<i64> {
     match outcome {
+        // The client was not told.
+        Outcome::Refused { revision: 0 } => None,
         Outcome::Read { revision, .. } | Outcome::Written { revision } | Outcome::Refused { revision } => {
             Some(*revision)
         }
@@ -51,7 +53,9 @@ fn check_revisions(history: &History) -> Result<(), Violation> {
             }
         }
         if let Some((earlier, r)) = highest {
-            let written = matches!(operation.outcome, Outcome::Written { .. });
+            // A deletion of nothing is answered with the current revision.
+            let written =
+                matches!(operation.outcome, Outcome::Written { .. }) && !matches!(operation.call, Call::Delete { .. });
             if revision < r || (written && revision == r) {
                 return Err(Violation::new(
                     INVARIANT,
@@ -268,6 +272,12 @@ mod tests {
     fn rejects_a_revision_that_goes_back() {
         assert!(!verdict(&[write(0, 1, "a", 5), read(2, 3, Some("a"), 5, 4)]));
         assert!(!verdict(&[write(0, 1, "a", 5), write(2, 3, "b", 5)]));
+    }
+
+    #[test]
+    fn accepts_a_deletion_of_nothing_at_the_current_revision() {
+        let nothing = op(2, 3, Call::Delete { key: "other".into() }, Outcome::Written { revision: 5 });
+        assert!(verdict(&[write(0, 1, "a", 5), nothing]));
     }
 
     #[test]

@@ -23,6 +23,6 @@ mod tls;
 pub use determinism::Determinism;
 pub use disk::{DiskFaults, SimDisk};
 pub use event_hash::EventHash;
-pub use host::{Host, EPOCH_UNIX_S};
+pub use host::{Host, EPOCH_UNIX_S, OFFLOAD_DELAY_US_MAX};
 pub use random::SeededRandom;
 pub use tls::simulated_certificate;

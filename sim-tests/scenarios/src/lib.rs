@@ -1,0 +1,22 @@
+//! Scenarios: the product's own code on the simulated world, under load and faults that a seed decides, and
+//! the invariants that must hold whatever happened.
+//!
+//! A run has three parts: load under faults (safety), all faults repaired (heal), everything must come to
+//! rest and agree (liveness). One seed per OS process; the same seed and binary give the same event hash.
+
+mod clock;
+pub mod constants;
+mod faults;
+mod log;
+mod member;
+mod options;
+mod report;
+mod run;
+mod simulation;
+mod store;
+mod twice;
+
+pub use options::{Options, Plant, Scenario};
+pub use report::Report;
+pub use run::{run, Ended};
+pub use twice::{run_twice, Twice};

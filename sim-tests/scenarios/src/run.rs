@@ -1,0 +1,50 @@
+use std::{fs::File, io::BufWriter};
+
+use keelstone_checkers::Violation;
+use keelstone_world::{Determinism, EventHash};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, Layer};
+
+use crate::{simulation::Shared, store, Options, Report, Scenario};
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub report: Report,
+    pub violation: Option<Violation>,
+}
+
+/// Runs one seed. Call it once in a process, on a thread of its own: what threads and processes hold in
+/// statics decides the run too.
+///
+/// # Errors
+/// If the dump cannot be created.
+pub fn run(options: &Options) -> std::io::Result<Ended> {
+    let hash = match &options.dump {
+        #[allow(clippy::disallowed_methods, reason = "the dump lies outside of the simulated world")]
+        Some(path) => EventHash::dumping(BufWriter::new(File::create(path)?)),
+        None => EventHash::default(),
+    };
+    let _determinism = Determinism::start(options.seed);
+    let subscriber = tracing_subscriber::registry().with(hash.clone().with_filter(hashed()));
+    let _tracing = tracing::subscriber::set_default(subscriber);
+    let shared = Shared::new(hash.clone());
+    let mut report = Report::default();
+    let scenario = options.scenario.of(options.seed);
+    let ended = match scenario {
+        Scenario::Store => store::run(options, &shared, &mut report),
+        Scenario::Stack | Scenario::Mixed => store::run(options, &shared, &mut report),
+    };
+    let ended = ended.and_then(|()| report.check_effort());
+    report.seen = shared.seen();
+    (report.hash, report.events) = hash.value();
+    Ok(Ended { report, violation: ended.err() })
+}
+
+/// What goes into the event hash: every event of ours, every message of the network.
+fn hashed() -> Targets {
+    use tracing::Level;
+    Targets::new()
+        .with_target("keelstone", Level::TRACE)
+        .with_target("turmoil", Level::TRACE)
+        .with_target("openraft", Level::INFO)
+}

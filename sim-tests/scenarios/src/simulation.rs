@@ -1,0 +1,134 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, SystemTime},
+};
+
+use keelstone_checkers::Violation;
+use keelstone_world::{EventHash, Host, EPOCH_UNIX_S};
+use turmoil::Sim;
+
+use crate::{constants::*, faults::Nemesis};
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Load and faults.
+    #[default]
+    Load,
+    /// The clients have ended; the faults are to be repaired.
+    LoadEnded,
+    /// All faults are repaired.
+    Healed,
+}
+
+/// What the scenario's tasks and the loop that drives the simulation tell each other.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    stage: Stage,
+    violation: Option<Violation>,
+    seen: BTreeMap<&'static str, u64>,
+    hash: EventHash,
+}
+
+impl Shared {
+    pub fn new(hash: EventHash) -> Self {
+        Self(Arc::new(Mutex::new(State { hash, ..State::default() })))
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.state().stage
+    }
+
+    pub fn set_stage(&self, stage: Stage) {
+        self.state().stage = stage;
+    }
+
+    /// Keeps the first violation.
+    pub fn violated(&self, violation: Violation) {
+        self.state().violation.get_or_insert(violation);
+    }
+
+    pub fn violation(&self) -> Option<Violation> {
+        self.state().violation.clone()
+    }
+
+    /// Counts something worth knowing.
+    pub fn saw(&self, what: &'static str) {
+        *self.state().seen.entry(what).or_default() += 1;
+    }
+
+    pub fn seen(&self) -> BTreeMap<&'static str, u64> {
+        self.state().seen.clone()
+    }
+
+    /// Adds a client's answer to the event hash.
+    pub fn hash(&self, text: &str) {
+        self.state().hash.add(text);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic while the state is locked")
+    }
+}
+
+/// turmoil as every scenario wants it.
+pub fn build<'a>(seed: u64) -> Sim<'a> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .epoch(SystemTime::UNIX_EPOCH + Duration::from_secs(EPOCH_UNIX_S))
+        .simulation_duration(SIMULATED_TIME_MAX)
+        .tick_duration(TICK)
+        .min_message_latency(LATENCY_MIN)
+        .max_message_latency(LATENCY_MAX)
+        .ephemeral_ports(10_000..=65_000)
+        .tcp_capacity(TCP_CAPACITY)
+        .enable_random_order()
+        .build()
+}
+
+/// The hosts of a run by name, each with its own disk and clock.
+pub fn hosts(seed: u64, names: impl IntoIterator<Item = String>) -> BTreeMap<String, Host> {
+    names.into_iter().map(|name| (name.clone(), Host::new(seed, &name, CLOCK_SKEW_MS_MAX))).collect()
+}
+
+/// Drives the simulation until the scenario's client has ended or an invariant is broken. `observe` looks at
+/// the hosts from outside between two ticks.
+pub fn drive(
+    sim: &mut Sim<'_>,
+    nemesis: &mut Nemesis,
+    shared: &Shared,
+    mut observe: impl FnMut(Duration) -> Result<(), Violation>,
+) -> Result<(), Violation> {
+    let mut observe_at = Duration::ZERO;
+    loop {
+        let ended = sim
+            .step()
+            .map_err(|error| shared.violation().unwrap_or_else(|| Violation::new("a host ended", error.to_string())))?;
+        if let Some(violation) = shared.violation() {
+            return Err(violation);
+        }
+        let now = sim.elapsed();
+        match shared.stage() {
+            Stage::Load if now > SAFETY_TIME_MAX => {
+                return Err(Violation::new("availability", format!("the load has not ended after {now:?}")));
+            }
+            Stage::Load => nemesis.step(sim, now),
+            Stage::LoadEnded => {
+                nemesis.heal(sim, now);
+                shared.set_stage(Stage::Healed);
+            }
+            Stage::Healed => {}
+        }
+        if now >= observe_at {
+            observe_at = now + STATE_HASH_INTERVAL;
+            observe(now)?;
+        }
+        if ended {
+            return Ok(());
+        }
+    }
+}

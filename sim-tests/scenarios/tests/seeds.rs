@@ -1,0 +1,45 @@
+//! The binary on a few seeds, each in processes of its own: green as it is, and red with each planted defect.
+#![allow(clippy::disallowed_methods, reason = "one seed per process")]
+
+use std::process::{Command, Output};
+
+fn simulate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_keelstone-sim")).args(arguments).output().expect("the binary starts")
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn the_store_keeps_its_invariants_and_a_seed_decides_its_run() {
+    let output = simulate(&["--seeds", "1..4", "--twice", "--scenario", "store"]);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+/// Power may go at a moment at which nothing was lost, so one of some seeds is enough.
+#[test]
+fn a_planted_lost_write_is_caught() {
+    let seeds = ["1", "2", "3"];
+    let said = seeds.map(|seed| text(&simulate(&["--seed", seed, "--scenario", "store", "--plant", "lost-write"])));
+    let caught = |said: &String| {
+        (said.contains("violation: durability") || said.contains("violation: linearizability"))
+            && said.contains("run it again: cargo run -p keelstone-sim -- --seed")
+    };
+    assert!(said.iter().any(caught), "{said:#?}");
+}
+
+#[test]
+fn a_planted_skipped_watch_event_is_caught() {
+    let output = simulate(&["--seed", "1", "--scenario", "store", "--plant", "skipped-watch"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("violation: watch (5)"), "{said}");
+}
+
+#[test]
+fn wrong_arguments_are_refused_with_code_2() {
+    for wrong in [&["--seeds", "5..1"][..], &["--seed", "x"], &["--scenario", "store"]] {
+        assert_eq!(simulate(wrong).status.code(), Some(2));
+    }
+}
