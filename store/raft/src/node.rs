@@ -381,6 +381,9 @@ fn openraft_config(config: &RaftConfig) -> Result<Config, RaftError> {
         // The log is purged when the state is durable, not when a snapshot was taken.
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
+        // A leader sends entries before its own log has them on disk. After a crash it would take its old term
+        // up again and give other entries the ids of those that it lost and that the others have committed.
+        enable_leader_restore: Some(false),
         ..Config::default()
     }
     .validate()
