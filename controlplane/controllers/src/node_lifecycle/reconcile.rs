@@ -115,8 +115,13 @@ impl NodeLifecycle {
         if !self.nodes.get(node.name()).is_some_and(|current| current.resource_version() == node.resource_version()) {
             return;
         }
-        let eviction = if self.suspended { Eviction::Suspended } else { Eviction::Hold };
-        self.write_taints(node, eviction).await;
+        if wants_eviction(node) {
+            // Whether it may be depends on all others.
+            self.evict().await;
+        } else {
+            let eviction = if self.suspended { Eviction::Suspended } else { Eviction::Hold };
+            self.write_taints(node, eviction).await;
+        }
         let was_ready = old.is_some_and(|old| plan::ready(old) == Ready::True);
         if was_ready && plan::ready(node) == Ready::False {
             self.mark_pods(node).await;
