@@ -64,11 +64,7 @@ pub fn plan(observed: &Observed<'_>) -> Plan {
         return draft.plan;
     }
     status::note_pause(&mut draft);
-    if deployment.spec.paused == Some(true) {
-        draft.find_new_set(false);
-        scale::scale(&mut draft);
-        draft.finish_status(status::counted);
-    } else if scale::is_scaling(&draft) {
+    if deployment.spec.paused == Some(true) || scale::is_scaling(&draft) {
         draft.find_new_set(false);
         scale::scale(&mut draft);
         draft.finish_status(status::counted);

@@ -112,7 +112,8 @@ impl NodeLifecycle {
 
     /// What follows from a node's own report at once; everything else waits for the next look at all.
     async fn node_changed(&mut self, old: Option<&Node>, node: &Node) {
-        if !self.nodes.get(node.name()).is_some_and(|current| current.resource_version() == node.resource_version()) {
+        let newest = self.nodes.get(node.name());
+        if newest.is_none_or(|newest| newest.resource_version() != node.resource_version()) {
             return;
         }
         if wants_eviction(node) {

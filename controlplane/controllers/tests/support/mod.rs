@@ -182,7 +182,7 @@ async fn kubelets(client: Client, alive: Arc<Mutex<BTreeSet<String>>>) {
     let mut round = 0_u64;
     loop {
         let alive: Vec<String> = alive.lock().unwrap().iter().cloned().collect();
-        if round % 100 == 0 {
+        if round.is_multiple_of(100) {
             for name in &alive {
                 drop(heartbeat(&client, name, round).await);
             }
