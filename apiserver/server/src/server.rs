@@ -76,12 +76,25 @@ impl ApiServer {
         let address = format!("{}:{}", state.config.advertise_host, state.config.advertise_port);
         // Set once, here.
         let _ = state.discovery.set(Discovery::new(&infos, &address));
-        let mut tasks = vec![state.env.spawn(bootstrap::run(state.clone(), state.stop.subscribe()))];
+        let mut tasks = vec![
+            state.env.spawn(bootstrap::run(state.clone(), state.stop.subscribe())),
+            state.env.spawn(compact(state.clone(), state.stop.subscribe())),
+        ];
         let address = listener.as_ref().map(|l| l.address());
         if let Some(listener) = listener {
             tasks.push(state.env.spawn(listener::run(state.clone(), listener, tls, state.stop.subscribe())));
         }
         Ok(RunningApiServer { state, address, tasks })
+    }
+}
+
+/// Compacts the store's history, in turn with the other API servers, until the server stops.
+async fn compact(state: Arc<State>, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        biased;
+        // A sender that is gone means that the server is gone too.
+        _ = stop.wait_for(|stopped| *stopped) => {}
+        () = keelstone_storage::compact_forever(state.env.clone(), state.kv.clone()) => {}
     }
 }
 

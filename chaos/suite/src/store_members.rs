@@ -36,7 +36,7 @@ fn connect(cluster: &Cluster, master: &str) -> Outcome<GrpcKv> {
     let mut options = GrpcKvOptions::new(vec![cluster.store_address(master)]);
     options.request_timeout = STATUS_MAX;
     options.tls = Some(ClientTls {
-        ca: cluster.pki("ca.crt")?,
+        ca: cluster.pki("store-ca.crt")?,
         identity: Some((cluster.pki("store-client.crt")?, cluster.pki("store-client.key")?)),
         alpn: vec!["h2".into()],
     });

@@ -1,6 +1,8 @@
 //! Kubeconfig files (API document "Organizing Cluster Access Using kubeconfig Files").
 
 use base64::{engine::general_purpose::STANDARD, Engine};
+use keelstone_client::{Client, TcpOptions};
+use keelstone_env::{ClientTls, Env};
 use serde_json::{json, Value};
 
 /// A user's credentials and the addresses that lead to one cluster, each under its own context name.
@@ -46,6 +48,19 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// A client that fails over among all masters of the kubeconfig.
+    ///
+    /// # Errors
+    /// If the certificates cannot be used.
+    pub fn client(&self, env: &Env) -> std::io::Result<Client> {
+        let tls = ClientTls {
+            ca: self.ca.clone(),
+            identity: Some((self.certificate.clone(), self.key.clone())),
+            alpn: vec!["h2".into(), "http/1.1".into()],
+        };
+        Client::tcp(env, TcpOptions::new(self.masters.clone()).tls(tls))
+    }
+
     /// Reads a kubeconfig with embedded data, as [`Kubeconfig::to_yaml`] writes it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let config: Value = serde_yaml_ng::from_str(text).map_err(|e| format!("not a kubeconfig: {e}"))?;

@@ -37,6 +37,12 @@ enum Command {
     Server(Box<commands::server::ServerArguments>),
     /// Runs a member of the store alone, for etcd clients.
     Store(commands::store::StoreArguments),
+    /// Runs an API server alone, on a store of its own kind or on an etcd.
+    Apiserver(Box<commands::apiserver::ApiserverArguments>),
+    /// Runs the scheduler alone.
+    Scheduler(commands::leading::LeadingArguments),
+    /// Runs the controllers alone.
+    ControllerManager(commands::leading::LeadingArguments),
     /// Runs a node agent.
     Agent(Box<commands::agent::AgentArguments>),
     /// Runs the TCP balancer of a one-machine cluster.
@@ -82,6 +88,9 @@ fn main() -> ExitCode {
         Command::Kill(arguments) => up::kill(&arguments),
         Command::Server(arguments) => run(commands::server::run(*arguments)),
         Command::Store(arguments) => run(commands::store::run(arguments)),
+        Command::Apiserver(arguments) => run(commands::apiserver::run(*arguments)),
+        Command::Scheduler(arguments) => run(commands::leading::scheduler(arguments)),
+        Command::ControllerManager(arguments) => run(commands::leading::controllers(arguments)),
         Command::Agent(arguments) => run(commands::agent::run(*arguments)),
         Command::Balancer(arguments) => run(commands::balancer::run(arguments)),
         Command::ContainerShim { .. } => Ok(()),
@@ -100,5 +109,9 @@ fn main() -> ExitCode {
 }
 
 fn run(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(64).build()?.block_on(command)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(64).build()?;
+    let ended = runtime.block_on(command);
+    // Not waited for: a blocked thread may wait for a container that outlives this process.
+    runtime.shutdown_background();
+    ended
 }

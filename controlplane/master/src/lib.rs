@@ -59,7 +59,7 @@ pub struct MasterConfig {
     pub controllers: ControllersConfig,
 }
 
-/// A master at work. Dropped without [`Master::shutdown`] it stops at once, as in a crash.
+/// A master at work. Dropping it does not stop it: [`Master::shutdown`] does.
 pub struct Master {
     store: RunningStore,
     api: RunningApiServer,

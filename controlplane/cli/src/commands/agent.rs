@@ -9,10 +9,9 @@ use keelstone_agent::{
     },
     Agent, AgentClock, AgentConfig, Capacity,
 };
-use keelstone_client::{Client, TcpOptions};
-use keelstone_env::{ClientTls, Env, ServerTls};
+use keelstone_env::{Env, ServerTls};
 
-use super::{asked_to_stop, read};
+use super::{asked_to_stop, credentials};
 use crate::{kubeconfig::Credentials, Failure};
 
 #[derive(Args)]
@@ -72,15 +71,9 @@ pub struct AgentArguments {
 
 pub async fn run(arguments: AgentArguments) -> Result<(), Failure> {
     let env = Env::os();
-    let credentials = Credentials::parse(&read(&arguments.kubeconfig)?)
-        .map_err(|said| Failure::Usage(format!("{}: {said}", arguments.kubeconfig.display())))?;
+    let credentials = credentials(&arguments.kubeconfig)?;
     let config = config(&arguments, &credentials)?;
-    let tls = ClientTls {
-        ca: credentials.ca.clone(),
-        identity: Some((credentials.certificate.clone(), credentials.key.clone())),
-        alpn: vec!["h2".into(), "http/1.1".into()],
-    };
-    let client = Client::tcp(&env, TcpOptions::new(credentials.masters).tls(tls))?.named("kubelet");
+    let client = credentials.client(&env)?.named("kubelet");
     let runtime = runtime(&env, &arguments).await?;
     let agent = Agent::start(env, config, client, runtime).await?;
     tracing::info!(node = %arguments.name, port = agent.port(), runtime = %arguments.runtime, "agent serves");

@@ -1,7 +1,9 @@
 //! One file a subcommand: its flags, and how they become a running part.
 
 pub mod agent;
+pub mod apiserver;
 pub mod balancer;
+pub mod leading;
 pub mod server;
 pub mod store;
 
@@ -9,11 +11,16 @@ use std::path::Path;
 
 use keelstone_env::{ClientTls, ServerTls};
 
-use crate::Failure;
+use crate::{kubeconfig::Credentials, Failure};
 
 /// Reads a file that a flag names.
 pub fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+/// Reads a kubeconfig that a flag names.
+pub fn credentials(path: &Path) -> Result<Credentials, Failure> {
+    Credentials::parse(&read(path)?).map_err(|said| Failure::Usage(format!("{}: {said}", path.display())))
 }
 
 /// A folder of certificates as `keelstone up` lays it out.
@@ -24,19 +31,21 @@ impl PkiFolder<'_> {
         read(&self.0.join(name))
     }
 
-    pub fn server(&self, name: &str, client_certificate_required: bool) -> Result<ServerTls, Failure> {
+    /// A server's side; clients may show a certificate of `ca`.
+    pub fn server(&self, name: &str, ca: &str, client_certificate_required: bool) -> Result<ServerTls, Failure> {
         Ok(ServerTls {
             certificate: self.text(&format!("{name}.crt"))?,
             key: self.text(&format!("{name}.key"))?,
-            client_ca: Some(self.text("ca.crt")?),
+            client_ca: Some(self.text(&format!("{ca}.crt"))?),
             client_certificate_required,
             alpn: vec!["h2".into(), "http/1.1".into()],
         })
     }
 
-    pub fn client(&self, name: &str) -> Result<ClientTls, Failure> {
+    /// A client's side, towards servers with a certificate of `ca`.
+    pub fn client(&self, name: &str, ca: &str) -> Result<ClientTls, Failure> {
         Ok(ClientTls {
-            ca: self.text("ca.crt")?,
+            ca: self.text(&format!("{ca}.crt"))?,
             identity: Some((self.text(&format!("{name}.crt"))?, self.text(&format!("{name}.key"))?)),
             alpn: vec!["h2".into(), "http/1.1".into()],
         })

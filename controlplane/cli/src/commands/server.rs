@@ -19,7 +19,7 @@ pub struct ServerArguments {
     name: String,
     #[arg(long)]
     data_dir: PathBuf,
-    /// ca.crt, sa.key, NAME.crt/.key, kubelet-client.crt/.key, scheduler.crt/.key, controller-manager.crt/.key.
+    /// ca.crt, store-ca.crt, sa.key, NAME.crt/.key, NAME-store.crt/.key, kubelet-client.crt/.key, scheduler.crt/.key, controller-manager.crt/.key.
     #[arg(long)]
     pki_dir: PathBuf,
     /// Where the API is served, as host:port.
@@ -72,8 +72,8 @@ fn config(arguments: &ServerArguments) -> Result<MasterConfig, Failure> {
     let (host, _) = crate::probe::split(&arguments.listen).map_err(|e| Failure::Usage(e.to_string()))?;
     api.advertise_host = arguments.advertise_address.clone().unwrap_or_else(|| host.to_owned());
     api.listen = Some(arguments.listen.clone());
-    api.tls = Some(pki.server(&arguments.name, false)?);
-    api.node_client = Some(pki.client("kubelet-client")?);
+    api.tls = Some(pki.server(&arguments.name, "ca", false)?);
+    api.node_client = Some(pki.client("kubelet-client", "ca")?);
     api.service_cidr = ServiceCidr::parse(&arguments.service_cluster_ip_range).map_err(Failure::Usage)?;
     let toleration_s = i64::try_from(arguments.default_toleration_s).unwrap_or(i64::MAX);
     api.admission = AdmissionConfig { not_ready_toleration_s: toleration_s, unreachable_toleration_s: toleration_s };
@@ -83,8 +83,8 @@ fn config(arguments: &ServerArguments) -> Result<MasterConfig, Failure> {
         store: store_config(arguments, &pki)?,
         api,
         masters,
-        scheduler_tls: Some(pki.client("scheduler")?),
-        controllers_tls: Some(pki.client("controller-manager")?),
+        scheduler_tls: Some(pki.client("scheduler", "ca")?),
+        controllers_tls: Some(pki.client("controller-manager", "ca")?),
         election: Election {
             lease_s: arguments.leader_elect_lease_s,
             renew_deadline: Duration::from_secs(arguments.leader_elect_renew_deadline_s),
@@ -118,8 +118,10 @@ fn store_config(arguments: &ServerArguments, pki: &PkiFolder<'_>) -> Result<Stor
     }
     let mut store = StoreConfig::new(&arguments.name, members, arguments.data_dir.join("store"));
     store.listen_client.clone_from(&arguments.listen_store_client);
-    // Only who shows a certificate of the cluster may speak to the store at all.
-    store.client_tls = Some(pki.server(&arguments.name, true)?);
-    store.peer_tls = Some(PeerTls { server: pki.server(&arguments.name, true)?, client: pki.client(&arguments.name)? });
+    // The store has an authority of its own: a certificate of the API does not open it.
+    let own = format!("{}-store", arguments.name);
+    store.client_tls = Some(pki.server(&own, "store-ca", true)?);
+    store.peer_tls =
+        Some(PeerTls { server: pki.server(&own, "store-ca", true)?, client: pki.client(&own, "store-ca")? });
     Ok(store)
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     kubeconfig::Kubeconfig,
-    pki::{Pki, Subject},
+    pki::{Authority, Pki, Subject},
     probe, Failure,
 };
 
@@ -160,30 +160,34 @@ impl Cluster {
         for master in &self.spec.masters {
             let mut names = names.clone();
             names.push(master.name.clone());
-            let subject = Subject {
-                file: &master.name,
-                common_name: &master.name,
-                organizations: &["keelstone:masters"],
-                alt_names: &names,
-            };
-            self.pki.ensure(&subject)?;
+            let store = format!("{}-store", master.name);
+            for (authority, file) in [(Authority::Api, &master.name), (Authority::Store, &store)] {
+                let organizations = &["keelstone:masters"];
+                let common_name = &master.name;
+                self.pki.ensure(&Subject { authority, file, common_name, organizations, alt_names: &names })?;
+            }
         }
         for worker in &self.spec.workers {
             let user = format!("system:node:{}", worker.name);
             let names = [worker.address.to_string(), worker.name.clone()];
-            let subject =
-                Subject { file: &worker.name, common_name: &user, organizations: &["system:nodes"], alt_names: &names };
+            let subject = Subject {
+                authority: Authority::Api,
+                file: &worker.name,
+                common_name: &user,
+                organizations: &["system:nodes"],
+                alt_names: &names,
+            };
             self.pki.ensure(&subject)?;
         }
-        for (file, common_name, organizations) in [
-            ("admin", "kubernetes-admin", &["system:masters"][..]),
-            ("kubelet-client", "kube-apiserver-kubelet-client", &["system:masters"][..]),
-            ("scheduler", "system:kube-scheduler", &[][..]),
-            ("controller-manager", "system:kube-controller-manager", &[][..]),
+        for (authority, file, common_name, organizations) in [
+            (Authority::Api, "admin", "kubernetes-admin", &["system:masters"][..]),
+            (Authority::Api, "kubelet-client", "kube-apiserver-kubelet-client", &["system:masters"][..]),
+            (Authority::Api, "scheduler", "system:kube-scheduler", &[][..]),
+            (Authority::Api, "controller-manager", "system:kube-controller-manager", &[][..]),
             // For etcdctl against the store.
-            ("store-client", "store-client", &[][..]),
+            (Authority::Store, "store-client", "store-client", &[][..]),
         ] {
-            self.pki.ensure(&Subject { file, common_name, organizations, alt_names: &[] })?;
+            self.pki.ensure(&Subject { authority, file, common_name, organizations, alt_names: &[] })?;
         }
         Ok(())
     }
