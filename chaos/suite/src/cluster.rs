@@ -38,8 +38,9 @@ impl Cluster {
     /// The cluster in `dir`.
     pub fn open(dir: &Path, keelstone: &Path) -> Outcome<Self> {
         let file = dir.join("cluster.json");
-        let text = std::fs::read_to_string(&file)
-            .map_err(|e| Failure::impossible(format!("{}: {e}; `keelstone up --dir` makes a cluster", file.display())))?;
+        let text = std::fs::read_to_string(&file).map_err(|e| {
+            Failure::impossible(format!("{}: {e}; `keelstone up --dir` makes a cluster", file.display()))
+        })?;
         let spec: Value =
             serde_json::from_str(&text).map_err(|e| Failure::impossible(format!("{}: {e}", file.display())))?;
         let names = |list: &str| -> Vec<String> {

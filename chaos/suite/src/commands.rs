@@ -135,7 +135,8 @@ fn run(command: Command) -> Outcome<()> {
         Command::KubectlE2e(arguments) => {
             let keelstone = keelstone(arguments.keelstone)?;
             isolation::enter()?;
-            let options = e2e::Options { runtime: arguments.runtime, versions: arguments.versions, only: arguments.only };
+            let options =
+                e2e::Options { runtime: arguments.runtime, versions: arguments.versions, only: arguments.only };
             block_on(e2e::run(&keelstone, &options))
         }
         Command::Bench(arguments) => bench(arguments),

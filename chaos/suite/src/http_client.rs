@@ -31,13 +31,6 @@ pub enum Sent {
 }
 
 impl Sent {
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::Answer { code, .. } => *code,
-            _ => 0,
-        }
-    }
-
     /// The body of a success; else what went wrong.
     pub fn success(self) -> Result<Value, String> {
         match self {
@@ -93,8 +86,7 @@ impl Endpoint {
     }
 
     fn request(&self, method: &Method, path: &str, body: Option<&Value>) -> Request<Full<Bytes>> {
-        let content_type =
-            if *method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+        let content_type = if *method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let request = Request::builder()
             .method(method)
             .uri(path)

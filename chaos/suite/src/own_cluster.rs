@@ -8,11 +8,7 @@ use crate::{cluster::Cluster, failure::Outcome, interrupt::until_interrupted};
 const LOG_LINES: usize = 12;
 
 /// Starts a cluster, runs `work` on it, stops it.
-pub async fn with_cluster<T, F>(
-    keelstone: &Path,
-    runtime: &str,
-    work: impl FnOnce(Cluster) -> F,
-) -> Outcome<T>
+pub async fn with_cluster<T, F>(keelstone: &Path, runtime: &str, work: impl FnOnce(Cluster) -> F) -> Outcome<T>
 where
     F: Future<Output = Outcome<T>>,
 {

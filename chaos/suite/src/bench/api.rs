@@ -143,7 +143,11 @@ async fn create_to_running(endpoint: &Endpoint, namespace: &str) -> Outcome<()> 
         let ended = tokio::time::timeout(SETTLE_MAX, runs).await;
         ended.map_err(|_| Failure::broken(format!("{name} is not Running within {SETTLE_MAX:?}")))??;
         times.push(sent.elapsed());
-        connection.send(Method::DELETE, &format!("{collection}/{name}"), None, REQUEST_MAX).await.success().map_err(Failure::Broken)?;
+        connection
+            .send(Method::DELETE, &format!("{collection}/{name}"), None, REQUEST_MAX)
+            .await
+            .success()
+            .map_err(Failure::Broken)?;
     }
     let max = times.iter().max().copied().unwrap_or_default();
     println!(

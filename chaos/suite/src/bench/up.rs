@@ -25,8 +25,11 @@ pub async fn up(keelstone: &Path, runtime: &str) -> Outcome<()> {
     let mut command = Command::new(keelstone);
     command.args(["up", "--port", "0", "--runtime", runtime, "--dir"]).arg(folder.path());
     let starting = tokio::spawn(kubectl::run(command, None, crate::constants::UP_MAX));
-    let kubectl =
-        Kubectl { program: program.path, kubeconfig: folder.path().join("kubeconfig"), cache: folder.path().join("cache") };
+    let kubectl = Kubectl {
+        program: program.path,
+        kubeconfig: folder.path().join("kubeconfig"),
+        cache: folder.path().join("cache"),
+    };
     eventually("kubectl get nodes", SETTLE_MAX, || async {
         let said = kubectl.run_with(&["get", "nodes", "--request-timeout=2s"], None, Duration::from_secs(3)).await;
         said.ok().then_some(()).ok_or(said.all())

@@ -64,7 +64,9 @@ impl Mirror {
             }
             if begun.elapsed() > SETTLE_MAX {
                 let (name, at) = (&seen.name, seen.revision);
-                return Err(Failure::broken(format!("the watch through {name} is at {at} and never reaches {revision}")));
+                return Err(Failure::broken(format!(
+                    "the watch through {name} is at {at} and never reaches {revision}"
+                )));
             }
             tokio::time::sleep(POLL).await;
         }

@@ -64,7 +64,10 @@ fn mirrors_hold(observed: &[Seen], log: &[Event], last: &BTreeMap<String, (Strin
 /// All checks, and a summary. An inconclusive history is [`Failure::Impossible`].
 pub async fn judge(history: &History, observed: &[Seen], masters: &[Endpoint], namespace: &str) -> Outcome<()> {
     let (known, failed, unknown) = history.counts();
-    println!("\n== Verdict\n  {} calls: {known} known, {failed} failed, {unknown} of unknown outcome", history.operations.len());
+    println!(
+        "\n== Verdict\n  {} calls: {known} known, {failed} failed, {unknown} of unknown outcome",
+        history.operations.len()
+    );
     let violated = |v: Violation| Failure::broken(format!("VIOLATED {v}"));
     let mut last = BTreeMap::new();
     for endpoint in masters {
@@ -85,7 +88,11 @@ pub async fn judge(history: &History, observed: &[Seen], masters: &[Endpoint], n
     }
     let log = merged(observed).map_err(violated)?;
     mirrors_hold(observed, &log, &last).map_err(violated)?;
-    println!("  held: {} watchers saw the same {} changes, each its state equal to the final list", observed.len(), log.len());
+    println!(
+        "  held: {} watchers saw the same {} changes, each its state equal to the final list",
+        observed.len(),
+        log.len()
+    );
     durability::check(history, &log).map_err(|v| {
         // Then changes may be missing in the log that was put together, not in the store.
         if observed.iter().all(|s| s.lists.len() > 1) {

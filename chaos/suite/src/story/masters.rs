@@ -72,7 +72,10 @@ impl Story {
         self.run(&["scale", "deployment", NAME, &format!("--replicas={replicas}")]).await?;
         let (pods, took) = self.running_pods(replicas).await?;
         self.endpoints_are(&pods).await?;
-        self.report.sees(format!("meanwhile scaled to {replicas}: all run and are endpoints after {:.1} s", took.as_secs_f64()));
+        self.report.sees(format!(
+            "meanwhile scaled to {replicas}: all run and are endpoints after {:.1} s",
+            took.as_secs_f64()
+        ));
         for lease in roles {
             let holder = self.holder(lease).await?;
             if holder == victim {

@@ -64,6 +64,17 @@ impl Story {
         .await
     }
 
+    /// As [`Story::running_pods`]; none may be leaving any more.
+    pub async fn only_running_pods(&self, count: usize) -> Outcome<Vec<Pod>> {
+        let alone = eventually("no pod is leaving", SETTLE_MAX, || async {
+            let pods = self.pods().await?;
+            let leaving = pods.iter().filter(|p| p.leaving).count();
+            (leaving == 0).then_some(()).ok_or(format!("{leaving} are"))
+        });
+        alone.await?;
+        Ok(self.running_pods(count).await?.0)
+    }
+
     /// Waits until the Service's endpoints are exactly these pods' addresses.
     pub async fn endpoints_are(&self, pods: &[Pod]) -> Outcome<Duration> {
         let wanted: BTreeSet<&str> = pods.iter().map(|p| p.ip.as_str()).collect();

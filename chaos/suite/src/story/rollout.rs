@@ -20,7 +20,8 @@ impl Story {
             .shows(&["get", DEPLOYMENT, "-o", "jsonpath={.spec.template.spec.containers[0].env[0].value}"], "hello")
             .await?;
         self.report.sees(format!("the old template ({}) runs again", said.out));
-        self.run(&["set", "image", DEPLOYMENT, &format!("{NAME}=keelstone.local/busybox:1"), "--dry-run=server"]).await?;
+        self.run(&["set", "image", DEPLOYMENT, &format!("{NAME}=keelstone.local/busybox:2"), "--dry-run=server"])
+            .await?;
         self.run(&["rollout", "pause", DEPLOYMENT]).await?;
         self.run(&["set", "env", DEPLOYMENT, "GREETING=paused"]).await?;
         let (before, _) = self.running_pods(3).await?;

@@ -47,7 +47,8 @@ impl Story {
             if self.processes_of(&lost)? != processes {
                 return Err(Failure::broken("the containers of the worker without agent did not run on"));
             }
-            self.report.sees(format!("the {} processes on {worker} run on: no one is there to stop them", processes.len()));
+            self.report
+                .sees(format!("the {} processes on {worker} run on: no one is there to stop them", processes.len()));
         }
         self.worker_returns(&worker, &lost).await?;
         let (now, _) = self.running_pods(replicas).await?;
@@ -69,7 +70,10 @@ impl Story {
         self.run(&["get", "nodes"]).await?;
         // The last heartbeat was up to a period before the kill.
         if after + Duration::from_secs(4) < self.cluster.grace {
-            return Err(Failure::broken(format!("NotReady after {after:?}, before the grace of {:?}", self.cluster.grace)));
+            return Err(Failure::broken(format!(
+                "NotReady after {after:?}, before the grace of {:?}",
+                self.cluster.grace
+            )));
         }
         self.report.sees(format!("{worker} is NotReady and tainted {:.1} s after the kill", after.as_secs_f64()));
         Ok(())
@@ -87,7 +91,10 @@ impl Story {
         })
         .await?;
         self.all_nodes_ready().await?;
-        self.report.sees(format!("{worker} is Ready; its evicted pods are stopped and gone after {:.1} s", took.as_secs_f64()));
+        self.report.sees(format!(
+            "{worker} is Ready; its evicted pods are stopped and gone after {:.1} s",
+            took.as_secs_f64()
+        ));
         Ok(())
     }
 }

@@ -40,7 +40,7 @@ impl Story {
         self.endpoints_are(&five).await?;
         self.report.sees(format!("5 pods run and are endpoints; {:.1} s later", took.as_secs_f64()));
         self.run(&["scale", "deployment", NAME, "--replicas=3"]).await?;
-        self.running_pods(REPLICAS).await?;
+        self.only_running_pods(REPLICAS).await?;
         self.run(&["label", "deployment", NAME, "tier=front"]).await?;
         self.shows(&["get", "deployments", "-l", "tier=front", "-o", "name"], NAME).await?;
         self.run(&["annotate", "deployment", NAME, "note=seen"]).await?;
