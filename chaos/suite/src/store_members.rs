@@ -45,10 +45,12 @@ fn connect(cluster: &Cluster, master: &str) -> Outcome<GrpcKv> {
 
 /// The master whose member leads the store.
 pub async fn leader(cluster: &Cluster) -> Result<String, String> {
+    let mut answers = Vec::new();
     for master in &cluster.masters {
-        if let Ok(MemberStatus { is_leader: true, master, .. }) = status(cluster, master).await {
-            return Ok(master);
+        match status(cluster, master).await {
+            Ok(MemberStatus { is_leader: true, master, .. }) => return Ok(master),
+            other => answers.push(format!("{other:?}")),
         }
     }
-    Err("no member says that it leads".into())
+    Err(format!("no member says that it leads: {}", answers.join("; ")))
 }
