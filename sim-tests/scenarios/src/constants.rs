@@ -32,6 +32,8 @@ pub const CLOCK_SKEW_MS_MAX: u64 = 400;
 /// A fault lasts between these.
 pub const FAULT_MS_MIN: u64 = 300;
 pub const FAULT_MS_MAX: u64 = 3_500;
+/// Workers are away for so many times that, so that some are away for longer than pods tolerate.
+pub const WORKER_FAULT_FACTOR: u32 = 4;
 /// Pause between the end of a fault and the next one of its class.
 pub const FAULT_PAUSE_MS_MIN: u64 = 200;
 pub const FAULT_PAUSE_MS_MAX: u64 = 2_500;

@@ -7,7 +7,8 @@
 //!   Messages of a partitioned link are lost for good; TCP does not repeat them, so its connections hang.
 //! - process: `kill` (the process is gone, its disk keeps everything written), `power_loss` (also the writes
 //!   and names that were not synced are cut at a seeded point, the last write may be torn), `minority_left`
-//!   (all masters but one lose power), `all_lost` (all masters lose power), `worker_kill` (a workers' host).
+//!   (all masters but one lose power), `all_lost` (all masters lose power), `worker_kill` (the agents of a
+//!   workers' host; containers go on), `worker_power_loss` (their containers end too).
 //!   Every host comes back. What was synced is never lost: a quorum's logs stay readable.
 //! - disk: `slow_disk` (blocking work of a host takes long).
 //!
@@ -33,6 +34,7 @@ enum Kind {
     MinorityLeft,
     AllLost,
     WorkerKill,
+    WorkerPowerLoss,
     SlowDisk,
 }
 
@@ -48,6 +50,7 @@ impl Kind {
             Self::MinorityLeft => "minority_left",
             Self::AllLost => "all_lost",
             Self::WorkerKill => "worker_kill",
+            Self::WorkerPowerLoss => "worker_power_loss",
             Self::SlowDisk => "slow_disk",
         }
     }
@@ -88,6 +91,8 @@ pub struct Nemesis {
     workers: Vec<String>,
     lanes: Vec<Lane>,
     fired: BTreeMap<&'static str, u64>,
+    crashes: Vec<(Duration, String)>,
+    on_power_loss: Box<dyn Fn(&str)>,
     lost_write: LostWrite,
 }
 
@@ -103,12 +108,33 @@ impl Nemesis {
         let random = SeededRandom::derive(seed, "faults");
         let mut process = vec![Kind::PowerLoss, Kind::Kill, Kind::MinorityLeft, Kind::AllLost];
         if !workers.is_empty() {
-            process.push(Kind::WorkerKill);
+            process.extend([Kind::WorkerKill, Kind::WorkerPowerLoss]);
         }
         let kinds = [vec![Kind::Partition, Kind::OneWay, Kind::Hold, Kind::SlowLink], process, vec![Kind::SlowDisk]];
         let lanes = kinds.into_iter().map(|all| Lane::new(&random, all)).collect();
         let lost_write = if plant == Some(Plant::LostWrite) { LostWrite::Waiting } else { LostWrite::Off };
-        Self { random, hosts, masters, workers, lanes, fired: BTreeMap::new(), lost_write }
+        Self {
+            random,
+            hosts,
+            masters,
+            workers,
+            lanes,
+            fired: BTreeMap::new(),
+            crashes: Vec::new(),
+            on_power_loss: Box::new(|_| ()),
+            lost_write,
+        }
+    }
+
+    /// What else happens when a host loses its power.
+    pub fn on_power_loss(mut self, work: impl Fn(&str) + 'static) -> Self {
+        self.on_power_loss = Box::new(work);
+        self
+    }
+
+    /// When which host's process ended.
+    pub fn crashes(&self) -> &[(Duration, String)] {
+        &self.crashes
     }
 
     /// How often each kind fired.
@@ -161,7 +187,8 @@ impl Nemesis {
         let kind =
             if begun < kinds.len() { kinds[begun] } else { kinds[self.random.below(kinds.len() as u64) as usize] };
         let undo = self.inject(sim, kind);
-        let end = now + self.ms(FAULT_MS_MIN, FAULT_MS_MAX);
+        let long = if matches!(kind, Kind::WorkerKill | Kind::WorkerPowerLoss) { WORKER_FAULT_FACTOR } else { 1 };
+        let end = now + self.ms(FAULT_MS_MIN, FAULT_MS_MAX) * long;
         tracing::info!(at = ?now, kind = kind.name(), until = ?end, ?undo, "fault begins");
         *self.fired.entry(kind.name()).or_default() += 1;
         self.lanes[lane].begun += 1;
@@ -206,9 +233,9 @@ impl Nemesis {
                 self.stop(sim, victims, true)
             }
             Kind::AllLost => self.stop(sim, self.masters.clone(), true),
-            Kind::WorkerKill => {
+            Kind::WorkerKill | Kind::WorkerPowerLoss => {
                 let victim = self.pick(&self.workers);
-                self.stop(sim, vec![victim], false)
+                self.stop(sim, vec![victim], kind == Kind::WorkerPowerLoss)
             }
             Kind::SlowDisk => {
                 let host = self.pick(&self.masters);
@@ -218,11 +245,13 @@ impl Nemesis {
         }
     }
 
-    fn stop(&self, sim: &mut Sim<'_>, victims: Vec<String>, power_lost: bool) -> Undo {
+    fn stop(&mut self, sim: &mut Sim<'_>, victims: Vec<String>, power_lost: bool) -> Undo {
         for victim in &victims {
             sim.crash(victim.as_str());
+            self.crashes.push((sim.elapsed(), victim.clone()));
             if power_lost {
                 self.hosts[victim].disk.crash();
+                (self.on_power_loss)(victim);
             }
         }
         Undo::Restart(victims)

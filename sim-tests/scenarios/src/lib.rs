@@ -7,12 +7,14 @@
 mod clock;
 pub mod constants;
 mod faults;
+mod leaders;
 mod log;
 mod member;
 mod options;
 mod report;
 mod run;
 mod simulation;
+mod stack;
 mod store;
 mod twice;
 

@@ -4,7 +4,11 @@ use keelstone_checkers::Violation;
 use keelstone_world::{Determinism, EventHash};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, Layer};
 
-use crate::{simulation::Shared, store, Options, Report, Scenario};
+use crate::{
+    leaders::{self, Leaders},
+    simulation::Shared,
+    stack, store, Options, Report, Scenario,
+};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -25,14 +29,17 @@ pub fn run(options: &Options) -> std::io::Result<Ended> {
         None => EventHash::default(),
     };
     let _determinism = Determinism::start(options.seed);
-    let subscriber = tracing_subscriber::registry().with(hash.clone().with_filter(hashed()));
+    let leaders = Leaders::default();
+    let subscriber = tracing_subscriber::registry()
+        .with(hash.clone().with_filter(hashed()))
+        .with(leaders.clone().with_filter(Targets::new().with_target(leaders::TARGET, tracing::Level::INFO)));
     let _tracing = tracing::subscriber::set_default(subscriber);
     let shared = Shared::new(hash.clone());
     let mut report = Report::default();
     let scenario = options.scenario.of(options.seed);
     let ended = match scenario {
         Scenario::Store => store::run(options, &shared, &mut report),
-        Scenario::Stack | Scenario::Mixed => store::run(options, &shared, &mut report),
+        Scenario::Stack | Scenario::Mixed => stack::run(options, &shared, &leaders, &mut report),
     };
     let ended = ended.and_then(|()| report.check_effort());
     report.seen = shared.seen();

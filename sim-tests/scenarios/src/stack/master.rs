@@ -1,0 +1,101 @@
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use keelstone_access::admission::AdmissionConfig;
+use keelstone_apiserver::ApiServerConfig;
+use keelstone_checkers::Violation;
+use keelstone_controllers::{node_lifecycle::NodeLifecycleConfig, ControllersConfig};
+use keelstone_engine::{MemEngine, MemOptions};
+use keelstone_env::{ClientTls, ServerTls};
+use keelstone_master::{Election, Master, MasterConfig};
+use keelstone_scheduler::SchedulerConfig;
+use keelstone_world::{simulated_certificate, Host};
+
+use super::{API_PORT, NODE_GRACE, POD_TOLERATION_S};
+use crate::{
+    member::{self, Knobs, Members},
+    simulation::Shared,
+};
+
+/// Signs service account tokens in the simulation, and nothing else anywhere. ECDSA as in RFC 6979 draws no
+/// randomness.
+const SERVICE_ACCOUNT_KEY: &str = include_str!("service_account_key.pem");
+const ELECTION: Election =
+    Election { lease_s: 4, renew_deadline: Duration::from_millis(2_500), retry_period: Duration::from_millis(500) };
+
+/// A master's host and its place among the others.
+#[derive(Clone)]
+pub struct MasterSetup {
+    pub host: Host,
+    pub address: IpAddr,
+    pub names: Vec<String>,
+    pub knobs: Knobs,
+}
+
+/// The software of a master's host.
+pub async fn serve(setup: MasterSetup, members: Members, shared: Shared) -> turmoil::Result {
+    let ended = live(&setup, &members, &shared).await;
+    let error = ended.err().unwrap_or_else(|| "it ended by itself".into());
+    shared.violated(Violation::new("a master stopped", format!("{}: {error}", setup.host.name)));
+    Err(error)
+}
+
+async fn live(setup: &MasterSetup, members: &Members, shared: &Shared) -> turmoil::Result {
+    let env = setup.host.env();
+    let options = MemOptions { self_flush_one_in: setup.knobs.self_flush_one_in };
+    let engine = MemEngine::open(env.clone(), "/data/state", options)?;
+    let master = Master::start(env, config(setup), Arc::new(engine)).await?;
+    members.follow(&setup.host.name, master.store(), shared).await
+}
+
+/// How one part shows itself to others over (simulated) TLS.
+pub fn client_tls(common_name: &str, organizations: &[&str]) -> ClientTls {
+    let certificate = simulated_certificate(common_name, organizations);
+    ClientTls { identity: Some((certificate, String::new())), ..ClientTls::default() }
+}
+
+pub fn server_tls(common_name: &str, organizations: &[&str], alpn: &[&str]) -> ServerTls {
+    ServerTls {
+        certificate: simulated_certificate(common_name, organizations),
+        client_ca: Some("the cluster's authority".into()),
+        alpn: alpn.iter().map(|&protocol| protocol.to_owned()).collect(),
+        ..ServerTls::default()
+    }
+}
+
+fn config(setup: &MasterSetup) -> MasterConfig {
+    let name = &setup.host.name;
+    let mut store = member::config(name, &setup.names, setup.knobs);
+    store.client_tls = Some(ServerTls { client_certificate_required: true, ..server_tls(name, &[], &[]) });
+    let mut api = ApiServerConfig::new(name, SERVICE_ACCOUNT_KEY);
+    api.listen = Some(format!("{name}:{API_PORT}"));
+    api.advertise_host = setup.address.to_string();
+    api.tls = Some(server_tls("kube-apiserver", &[], &["h2", "http/1.1"]));
+    api.node_client = Some(client_tls("kube-apiserver-kubelet-client", &["system:masters"]));
+    api.admission =
+        AdmissionConfig { not_ready_toleration_s: POD_TOLERATION_S, unreachable_toleration_s: POD_TOLERATION_S };
+    MasterConfig {
+        store,
+        api,
+        masters: api_addresses(&setup.names, name),
+        scheduler_tls: Some(client_tls("system:kube-scheduler", &[])),
+        controllers_tls: Some(client_tls("system:kube-controller-manager", &[])),
+        election: ELECTION,
+        scheduler: SchedulerConfig::default(),
+        controllers: ControllersConfig {
+            node_lifecycle: NodeLifecycleConfig {
+                monitor_period: Duration::from_secs(1),
+                grace_period: NODE_GRACE,
+                startup_grace_period: 2 * NODE_GRACE,
+                ..NodeLifecycleConfig::default()
+            },
+            root_ca: "the cluster's authority".into(),
+            ..ControllersConfig::default()
+        },
+    }
+}
+
+/// The API addresses of all masters, `first`'s at the beginning.
+pub fn api_addresses(names: &[String], first: &str) -> Vec<String> {
+    let others = names.iter().filter(|name| *name != first);
+    std::iter::once(first).chain(others.map(String::as_str)).map(|name| format!("{name}:{API_PORT}")).collect()
+}

@@ -1,0 +1,214 @@
+//! Three whole masters (store, API server, scheduler, controllers), three workers on two hosts, and users: of
+//! ConfigMaps, whose history is checked for linearizability (2), durability (1, 8) and watches (5, 9), and of a
+//! Deployment with a Service, which is scaled, updated, and robbed of pods. Checked besides: equal state (4),
+//! one acting leader (12), replicas (14) and no node overcommitted (15) by the store's own log, and that after
+//! the faults every pod ends where it should.
+
+mod configs;
+mod master;
+mod settle;
+mod truth;
+mod web;
+mod worker;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        Arc, Mutex,
+    },
+    time::Duration,
+};
+
+use keelstone_agent::runtime::HollowMachine;
+use keelstone_checkers::{
+    durability, leadership, linearizability, state_hash::StateHashes, watch, History, Outcome, Violation,
+};
+use keelstone_client::{Client, TcpOptions};
+use keelstone_env::{Env, Random};
+use keelstone_store_client::{GrpcKv, GrpcKvOptions};
+use keelstone_world::SeededRandom;
+
+use crate::{
+    constants::*,
+    faults::Nemesis,
+    leaders::Leaders,
+    log::Log,
+    member::{Knobs, Members},
+    simulation::{self, Shared, Stage},
+    Options, Plant, Report,
+};
+use worker::Worker;
+
+const CLIENT: &str = "client";
+const MASTERS: usize = 3;
+const API_PORT: u16 = 6443;
+const AGENT_PORT: u16 = 10_250;
+/// Users of ConfigMaps.
+const USERS: u32 = 3;
+/// The load of this scenario goes on for so long at least.
+const LOAD_TIME_MIN: Duration = Duration::from_secs(30);
+/// A node that is silent for so long is not ready.
+const NODE_GRACE: Duration = Duration::from_secs(5);
+/// Pods stay on a node that is not ready for so long.
+const POD_TOLERATION_S: i64 = 3;
+
+/// Counts the users' operations and says when it is enough.
+#[derive(Clone)]
+pub struct Effort {
+    shared: Shared,
+    /// Known, failed, unknown.
+    counts: Arc<[AtomicUsize; 3]>,
+}
+
+impl Effort {
+    fn total(&self) -> usize {
+        self.counts.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    /// More load is wanted.
+    pub fn goes_on(&self) -> bool {
+        let enough = self.total() >= OPERATIONS_MIN && turmoil::sim_elapsed().unwrap_or_default() >= LOAD_TIME_MIN;
+        self.shared.stage() == Stage::Load && !enough
+    }
+
+    pub fn count(&self, outcome: &Outcome, text: &str) {
+        let kind = match outcome {
+            Outcome::Failed { .. } => 1,
+            Outcome::Unknown { .. } => 2,
+            _ => 0,
+        };
+        self.counts[kind].fetch_add(1, Relaxed);
+        self.shared.hash(text);
+    }
+}
+
+/// What runs on the client host, and what it leaves for the checks.
+#[derive(Clone)]
+pub struct Scenario {
+    options: Options,
+    env: Env,
+    masters: Vec<String>,
+    workers: Vec<Worker>,
+    shared: Shared,
+    effort: Effort,
+    history: Arc<Mutex<History>>,
+    followed: configs::Followed,
+    log: Log,
+}
+
+pub fn run(options: &Options, shared: &Shared, leaders: &Leaders, report: &mut Report) -> Result<(), Violation> {
+    let seed = options.seed;
+    let masters: Vec<String> = (1..=MASTERS).map(|i| format!("m{i}")).collect();
+    let worker_hosts = ["w1", "w2"].map(str::to_owned);
+    let hosts = simulation::hosts(seed, masters.iter().chain(&worker_hosts).cloned().chain([CLIENT.to_owned()]));
+    let mut sim = simulation::build(seed);
+    let members = Members::default();
+    let knobs = Knobs::draw(&SeededRandom::derive(seed, "knobs"));
+    for name in &masters {
+        let address = sim.lookup(name.as_str());
+        let setup = master::MasterSetup { host: hosts[name].clone(), address, names: masters.clone(), knobs };
+        let (members, shared) = (members.clone(), shared.clone());
+        sim.host(name.as_str(), move || master::serve(setup.clone(), members.clone(), shared.clone()));
+    }
+    let workers: Vec<Worker> = (1..=3)
+        .map(|index| Worker { node: format!("node-{index}"), index, machine: HollowMachine::default() })
+        .collect();
+    let placed = BTreeMap::from([("w1".to_owned(), workers[..2].to_vec()), ("w2".to_owned(), workers[2..].to_vec())]);
+    for (name, workers) in &placed {
+        let address = sim.lookup(name.as_str());
+        let (host, workers) = (hosts[name].clone(), workers.clone());
+        let setup = worker::WorkerSetup { host, address, masters: masters.clone(), workers };
+        let shared = shared.clone();
+        sim.host(name.as_str(), move || worker::serve(setup.clone(), shared.clone()));
+    }
+    let scenario = Scenario {
+        options: options.clone(),
+        env: hosts[CLIENT].env(),
+        masters: masters.clone(),
+        workers,
+        shared: shared.clone(),
+        effort: Effort { shared: shared.clone(), counts: Arc::default() },
+        history: Arc::default(),
+        followed: configs::Followed::default(),
+        log: Log::new("/registry/", "/registry0"),
+    };
+    sim.client(CLIENT, scenario.clone().run());
+    let mut nemesis =
+        Nemesis::new(seed, hosts, masters, worker_hosts.to_vec(), options.plant).on_power_loss(move |host| {
+            placed.get(host).into_iter().flatten().for_each(|worker| worker.machine.power_off());
+        });
+    let mut hashes = StateHashes::default();
+    let driven = simulation::drive(&mut sim, &mut nemesis, shared, |_| members.observe(&mut hashes));
+    report.faults.clone_from(nemesis.fired());
+    report.simulated_s = sim.elapsed().as_secs_f64();
+    let counts = &scenario.effort.counts;
+    (report.known, report.failed, report.unknown) =
+        (counts[0].load(Relaxed), counts[1].load(Relaxed), counts[2].load(Relaxed));
+    report.operations = scenario.effort.total();
+    scenario.check(driven, &leaders.acting(nemesis.crashes(), sim.elapsed()))
+}
+
+impl Scenario {
+    /// What can be said once all has ended.
+    fn check(&self, driven: Result<(), Violation>, acting: &[leadership::Acting]) -> Result<(), Violation> {
+        let history = self.history.lock().expect("the tasks have ended").clone();
+        // A broken history says more than the end of a host that it led to.
+        linearizability::check(&history)?;
+        leadership::check(acting)?;
+        driven?;
+        acting.iter().for_each(|_| self.shared.saw("leaders_acted"));
+        let log = self.log.events();
+        let configs = truth::configs(&log);
+        durability::check(&history, &configs)?;
+        self.followed.observed().iter().try_for_each(|observed| watch::check(observed, &configs))?;
+        truth::check_workloads(&log)
+    }
+
+    async fn run(self) -> turmoil::Result {
+        if let Err(violation) = self.load_and_settle().await {
+            self.shared.violated(violation);
+        }
+        Ok(())
+    }
+
+    async fn load_and_settle(&self) -> Result<(), Violation> {
+        settle::wait_until_served(self).await?;
+        let skips = self.options.plant == Some(Plant::SkippedWatch);
+        tokio::spawn(configs::follow(self.user(2), self.followed.clone(), self.shared.clone(), skips));
+        let mut tasks: Vec<_> = (0..USERS)
+            .map(|id| {
+                let random = self.random(&format!("user {id}"));
+                let client = self.user(random.below(MASTERS as u64) as usize);
+                tokio::spawn(configs::run(id, client, random, self.history.clone(), self.effort.clone()))
+            })
+            .collect();
+        tasks.push(tokio::spawn(web::run(self.user(1), self.random("web"), self.effort.clone())));
+        for task in tasks {
+            task.await.map_err(|error| Violation::new("panic", error.to_string()))?;
+        }
+        self.shared.set_stage(Stage::LoadEnded);
+        settle::settle(self).await
+    }
+
+    fn random(&self, name: &str) -> SeededRandom {
+        SeededRandom::derive(self.options.seed, name)
+    }
+
+    /// A cluster administrator's client of all masters, this one first.
+    fn user(&self, first: usize) -> Client {
+        self.client(master::api_addresses(&self.masters, &self.masters[first % MASTERS]))
+    }
+
+    fn client(&self, addresses: Vec<String>) -> Client {
+        let options = TcpOptions::new(addresses).tls(master::client_tls("admin", &["system:masters"]));
+        Client::tcp(&self.env, options).expect("valid addresses").named("user")
+    }
+
+    /// A client of the store itself.
+    fn kv(&self) -> GrpcKv {
+        let endpoints = self.masters.iter().map(|name| format!("{name}:{STORE_CLIENT_PORT}")).collect();
+        let tls = Some(master::client_tls("checker", &[]));
+        GrpcKv::new(&self.env, GrpcKvOptions { tls, ..GrpcKvOptions::new(endpoints) }).expect("valid endpoints")
+    }
+}
