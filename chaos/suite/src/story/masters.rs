@@ -38,11 +38,14 @@ impl Story {
             let roles: Vec<&str> = holders.iter().filter(|(_, h)| *h == victim).map(|(lease, _)| *lease).collect();
             first = false;
             done.extend(roles.iter().copied());
-            replicas = if replicas == 3 { 5 } else { 3 };
+            // Up, so that controllers and scheduler have to act.
+            replicas += 1;
             self.report.chapter(&format!("kill -9 of master {victim}"));
             self.report.does(format!("the store is led by {leader}; leases: {holders:?}"));
             self.kill_and_continue(&victim, &roles, replicas).await?;
         }
+        self.run(&["scale", "deployment", NAME, "--replicas=3"]).await?;
+        self.only_running_pods(3).await?;
         Ok(())
     }
 
@@ -77,10 +80,12 @@ impl Story {
             took.as_secs_f64()
         ));
         for lease in roles {
-            let holder = self.holder(lease).await?;
-            if holder == victim {
-                return Err(Failure::broken(format!("{lease} is still held by {victim}, which is dead")));
-            }
+            let what = format!("{lease} is held by a living master");
+            let passed = eventually(&what, SETTLE_MAX, || async {
+                let holder = self.holder(lease).await.map_err(|f| f.text().to_owned())?;
+                (holder != victim).then_some(holder).ok_or_else(|| "it is not".to_owned())
+            });
+            let (holder, _) = passed.await?;
             self.report.sees(format!("{lease} is now held by {holder}"));
         }
         self.comes_back(victim).await?;
