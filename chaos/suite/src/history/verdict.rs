@@ -108,3 +108,53 @@ pub async fn judge(history: &History, observed: &[Seen], masters: &[Endpoint], n
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use keelstone_checkers::{Call, Operation, Outcome as CallOutcome};
+
+    use super::*;
+
+    fn event(revision: i64, value: &str) -> Event {
+        Event { revision, key: "r0".into(), value: Some(value.into()) }
+    }
+
+    fn seen(name: &str, events: &[Event]) -> Seen {
+        let last = events.last().map(|e| (e.key.clone(), (e.value.clone().unwrap_or_default(), e.revision)));
+        Seen {
+            name: name.into(),
+            state: last.into_iter().collect(),
+            events: events.to_vec(),
+            lists: vec![1],
+            revision: 9,
+            complaint: None,
+        }
+    }
+
+    #[test]
+    fn a_skipped_event_and_a_watcher_who_saw_something_else_are_caught() {
+        let (all, skipped) = (seen("a", &[event(2, "x"), event(3, "y")]), seen("b", &[event(3, "y")]));
+        let log = merged(&[all.clone(), skipped.clone()]).unwrap();
+        let last = all.state.clone();
+        assert!(mirrors_hold(std::slice::from_ref(&all), &log, &last).is_ok());
+        assert!(mirrors_hold(&[all.clone(), skipped], &log, &last).unwrap_err().story.contains("1 events"));
+        assert!(merged(&[all, seen("c", &[event(3, "z")])]).is_err());
+    }
+
+    #[test]
+    fn a_state_that_is_not_the_final_list_is_caught() {
+        let own = seen("a", &[event(2, "x")]);
+        let log = merged(std::slice::from_ref(&own)).unwrap();
+        let last = BTreeMap::from([("r0".to_owned(), ("y".to_owned(), 3))]);
+        assert!(mirrors_hold(&[own], &log, &last).is_err());
+    }
+
+    #[test]
+    fn an_acknowledged_write_that_no_watcher_saw_is_caught() {
+        let log = merged(&[seen("a", &[event(2, "x")])]).unwrap();
+        let call = Call::CompareAndSet { key: "r0".into(), expected: 2, value: "y".into() };
+        let outcome = CallOutcome::Written { revision: 3 };
+        let lost = Operation { client: 0, start_us: 0, end_us: 1, call, outcome };
+        assert!(durability::check(&History { operations: vec![lost] }, &log).is_err());
+    }
+}
