@@ -17,6 +17,12 @@ fn the_store_keeps_its_invariants_and_a_seed_decides_its_run() {
     assert!(output.status.success(), "{}", text(&output));
 }
 
+#[test]
+fn whole_masters_and_workers_keep_their_invariants_and_a_seed_decides_their_run() {
+    let output = simulate(&["--seeds", "2..2", "--twice", "--scenario", "stack"]);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
 /// Power may go at a moment at which nothing was lost, so one of some seeds is enough.
 #[test]
 fn a_planted_lost_write_is_caught() {
@@ -31,10 +37,12 @@ fn a_planted_lost_write_is_caught() {
 
 #[test]
 fn a_planted_skipped_watch_event_is_caught() {
-    let output = simulate(&["--seed", "1", "--scenario", "store", "--plant", "skipped-watch"]);
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("violation: watch (5)"), "{said}");
+    for scenario in ["store", "stack"] {
+        let output = simulate(&["--seed", "1", "--scenario", scenario, "--plant", "skipped-watch"]);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("violation: watch (5)"), "{said}");
+    }
 }
 
 #[test]

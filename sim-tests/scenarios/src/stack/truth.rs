@@ -12,7 +12,9 @@ use super::{
 };
 
 /// A controller acts on what its cache shows: for a moment an earlier number of replicas is right too.
-const REMEMBERED_SPECS: usize = 4;
+const REMEMBERED_SPECS: usize = 3;
+/// What happened before a violation is told in so many lines.
+const STORY_LINES: usize = 40;
 /// The magic and version of the stored envelope come before the JSON.
 const ENVELOPE_BYTES: usize = 4;
 
@@ -44,10 +46,14 @@ pub fn configs(log: &[Event]) -> Vec<Event> {
 struct Workloads {
     /// The last specs of a ReplicaSet (by uid) or Deployment (by name), newest last.
     specs: BTreeMap<String, VecDeque<i64>>,
+    /// What each ReplicaSet (by name) asks for now.
+    sets: BTreeMap<String, i64>,
     pods: BTreeMap<String, Pod>,
+    /// What happened, for people.
+    story: Vec<String>,
 }
 
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Pod {
     owner: String,
     node: String,
@@ -55,14 +61,15 @@ struct Pod {
     finished: bool,
 }
 
-/// (14) Whenever a pod is created, its ReplicaSet and Deployment have not more than they ask for, plus surge.
+/// (14) Whenever a pod is created, its ReplicaSet has not more than it asks for; whenever a ReplicaSet grows,
+/// all of them together ask for not more than their Deployment, plus surge.
 /// (15) No node has pods that ask for more than it has.
 pub fn check_workloads(log: &[Event]) -> Result<(), Violation> {
     let mut workloads = Workloads::default();
     for event in log {
         let Some((resource, name)) = split(&event.key) else { continue };
         match resource {
-            "replicasets" | "deployments" => workloads.take_spec(object(event).as_ref()),
+            "replicasets" | "deployments" => workloads.take_spec(name, object(event).as_ref(), event.revision)?,
             "pods" => workloads.take_pod(name, object(event).as_ref(), event.revision)?,
             _ => {}
         }
@@ -75,22 +82,54 @@ fn text(value: &Value) -> String {
 }
 
 impl Workloads {
-    fn take_spec(&mut self, object: Option<&Value>) {
-        let Some(object) = object else { return };
+    fn tell(&mut self, revision: i64, what: String) {
+        self.story.push(format!("  {revision}: {what}"));
+    }
+
+    fn violation(&self, invariant: &'static str, story: &str) -> Violation {
+        let last = &self.story[self.story.len().saturating_sub(STORY_LINES)..];
+        Violation::new(invariant, format!("{story}; before it:\n{}", last.join("\n")))
+    }
+
+    fn take_spec(&mut self, name: &str, object: Option<&Value>, revision: i64) -> Result<(), Violation> {
+        let Some(object) = object else {
+            self.sets.remove(name);
+            return Ok(());
+        };
         let replicas = object["spec"]["replicas"].as_i64().unwrap_or(1);
-        let id = if object["kind"] == "Deployment" { &object["metadata"]["name"] } else { &object["metadata"]["uid"] };
-        let specs = self.specs.entry(text(id)).or_default();
-        if specs.back() != Some(&replicas) {
-            specs.push_back(replicas);
+        let is_set = object["kind"] == "ReplicaSet";
+        let id = text(&object["metadata"][if is_set { "uid" } else { "name" }]);
+        let specs = self.specs.entry(id).or_default();
+        if specs.back() == Some(&replicas) {
+            return Ok(());
         }
+        specs.push_back(replicas);
         if specs.len() > REMEMBERED_SPECS {
             specs.pop_front();
         }
+        self.tell(revision, format!("{} {name} asks for {replicas}", text(&object["kind"])));
+        if !is_set {
+            return Ok(());
+        }
+        let before = self.sets.insert(name.to_owned(), replicas).unwrap_or(0);
+        let (all, most) = (self.sets.values().sum::<i64>(), self.highest(super::web::NAME) + SURGE);
+        if replicas > before && all > most {
+            let story =
+                format!("at revision {revision} the ReplicaSets ask for {all} together, at most {most} are right");
+            return Err(self.violation("replicas (14)", &story));
+        }
+        Ok(())
+    }
+
+    /// The highest number that was asked for of late.
+    fn highest(&self, id: &str) -> i64 {
+        self.specs.get(id).and_then(|specs| specs.iter().max()).copied().unwrap_or(0)
     }
 
     fn take_pod(&mut self, name: &str, object: Option<&Value>, revision: i64) -> Result<(), Violation> {
         let Some(object) = object else {
             self.pods.remove(name);
+            self.tell(revision, format!("{name} is gone"));
             return Ok(());
         };
         let finished = matches!(object["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
@@ -100,27 +139,24 @@ impl Workloads {
             living: !finished && object["metadata"]["deletionTimestamp"].is_null(),
             finished,
         };
-        let created = self.pods.insert(name.to_owned(), pod.clone()).is_none();
-        if created {
+        let before = self.pods.insert(name.to_owned(), pod.clone());
+        if before.as_ref() != Some(&pod) {
+            self.tell(revision, format!("{name} is {pod:?}"));
+        }
+        if before.is_none() {
             self.check_replicas(&pod.owner, revision)?;
         }
         self.check_node(&pod.node, revision)
     }
 
     fn check_replicas(&self, owner: &str, revision: i64) -> Result<(), Violation> {
-        let highest = |id: &str| self.specs.get(id).and_then(|specs| specs.iter().max()).copied().unwrap_or(0);
-        let fail = |what: &str, count: i64, most: i64| {
-            let story = format!("at revision {revision} {what} has {count} living pods, at most {most} are asked for");
-            Err(Violation::new("replicas (14)", story))
-        };
-        let of_set = self.pods.values().filter(|pod| pod.living && pod.owner == owner).count() as i64;
-        if of_set > highest(owner) {
-            return fail(&format!("the ReplicaSet {owner}"), of_set, highest(owner));
-        }
-        let all = self.pods.values().filter(|pod| pod.living).count() as i64;
-        let most = highest(super::web::NAME) + SURGE;
-        if all > most {
-            return fail("the Deployment", all, most);
+        let count = self.pods.values().filter(|pod| pod.living && pod.owner == owner).count() as i64;
+        let most = self.highest(owner);
+        if count > most {
+            let story = format!(
+                "at revision {revision} the ReplicaSet {owner} has {count} living pods, at most {most} are asked for"
+            );
+            return Err(self.violation("replicas (14)", &story));
         }
         Ok(())
     }
@@ -132,7 +168,7 @@ impl Workloads {
             let story = format!(
                 "at revision {revision} {node} has {here} pods of {POD_CPU_MILLIS}m, but {NODE_CPU_MILLIS}m in all"
             );
-            return Err(Violation::new("no node overcommitted (15)", story));
+            return Err(self.violation("no node overcommitted (15)", &story));
         }
         Ok(())
     }
@@ -179,6 +215,19 @@ mod tests {
         crowded.push(pod(6, "p4", "a"));
         assert_eq!(check_workloads(&crowded).unwrap_err().invariant, "no node overcommitted (15)");
         log.extend([pod(6, "p4", "b"), pod(7, "p5", "b")]);
+        assert_eq!(check_workloads(&log).unwrap_err().invariant, "replicas (14)");
+    }
+
+    #[test]
+    fn replica_sets_that_grow_beyond_their_deployment_are_told() {
+        let mut log = sets();
+        let more = |revision, replicas| {
+            let object = json!({"kind": "ReplicaSet", "metadata": {"uid": "new"}, "spec": {"replicas": replicas}});
+            event(revision, "apps/replicasets/default/web-2", object)
+        };
+        log.push(more(3, 1));
+        assert_eq!(check_workloads(&log), Ok(()));
+        log.push(more(4, 2));
         assert_eq!(check_workloads(&log).unwrap_err().invariant, "replicas (14)");
     }
 
