@@ -1,5 +1,6 @@
 //! The story of the first issue, told against a running cluster: one file a chapter.
 
+mod frozen;
 mod manifests;
 mod masters;
 mod pods;
@@ -74,6 +75,7 @@ impl Story {
             self.rollouts().await?;
         }
         self.the_leading_master_is_killed().await?;
+        self.the_leading_master_is_frozen().await?;
         self.two_masters_are_away().await?;
         self.a_worker_is_lost(workers::Loss::AgentAlone).await?;
         self.a_worker_is_lost(workers::Loss::Everything).await
