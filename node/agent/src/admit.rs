@@ -77,6 +77,7 @@ fn unsupported_in_container(container: &Container) -> Option<String> {
             let local = security.app_armor_profile.as_ref().is_some_and(|p| p.type_ == "Localhost");
             no(local, "the local AppArmor profile")
         })
+        .or_else(|| no(security.proc_mount.as_deref().is_some_and(|p| p != "Default"), "the proc mount"))
 }
 
 fn wrong_node<'a>(spec: &'a PodSpec, context: &AdmitContext) -> Option<(&'a str, &'a str)> {

@@ -203,10 +203,7 @@ async fn environment(
     container: &Container,
     pod_ip: &str,
 ) -> Result<Vec<(String, String)>, MaterialError> {
-    let mut variables: Vec<(String, String)> = vec![
-        ("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
-        ("HOSTNAME".into(), sandbox_spec(&shared.config, pod, 0).hostname),
-    ];
+    let mut variables: Vec<(String, String)> = vec![("HOSTNAME".into(), sandbox_spec(&shared.config, pod, 0).hostname)];
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.clone().unwrap_or_default();
         let data = if let Some(reference) = &source.config_map_ref {

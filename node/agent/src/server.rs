@@ -140,7 +140,9 @@ fn container_logs(
     let mut runs: Vec<_> = sandboxes.iter().flat_map(|s| &s.containers).filter(|c| c.name == container).collect();
     runs.sort_by_key(|c| std::cmp::Reverse(c.attempt));
     let run = if flag("previous") {
-        runs.into_iter().find(|c| !c.is_running() && c.attempt < newest_attempt(&sandboxes, container))
+        // While a restart is awaited, the run before is the newest one.
+        let newest = runs.first().copied().filter(|c| !c.is_running());
+        runs.into_iter().skip(1).find(|c| !c.is_running()).or(newest)
     } else {
         runs.into_iter().next()
     };
@@ -176,11 +178,6 @@ fn container_logs(
         }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("the log cannot be read: {error}")),
     }
-}
-
-fn newest_attempt(sandboxes: &[crate::runtime::SandboxState], container: &str) -> u32 {
-    let runs = sandboxes.iter().flat_map(|s| &s.containers).filter(|c| c.name == container);
-    runs.map(|c| c.attempt).max().unwrap_or(0)
 }
 
 /// `sinceTime` as it is, `sinceSeconds` counted back from now.

@@ -93,25 +93,28 @@ impl Worker {
         if let Some((reason, message)) = self.refusal(&pod, &sandboxes) {
             self.fail(&pod, &reason, &message);
         }
+        let deadline = self.deadline_s(&pod, now);
+        if deadline == Some(0) {
+            let message = "Pod was active on the node longer than the specified deadline";
+            self.fail(&pod, "DeadlineExceeded", message);
+        }
         self.shared.probes.follow(&self.uid, &pod, &sandboxes, &self.memory, &self.wake);
         let plan = plan(&pod, &sandboxes, &self.memory(), now);
-        let mut done = false;
-        let mut failed = false;
-        for action in plan.actions {
-            if action == Action::Finish {
-                if in_api.is_none() {
-                    return Round::Gone;
-                }
-                return self.finish(&pod).await;
-            }
-            match self.act(&pod, &sandboxes, &action).await {
-                Ok(()) => done = true,
-                Err(error) => {
-                    failed = true;
-                    tracing::debug!(pod = %pod.key(), ?action, %error, "action failed");
-                }
-            }
+        if plan.actions.contains(&Action::Finish) {
+            return match in_api {
+                Some(_) => self.finish(&pod).await,
+                None => Round::Gone,
+            };
         }
+        // Containers are stopped side by side, each with its whole grace period; the rest goes in order.
+        let (stops, others): (Vec<Action>, Vec<Action>) =
+            plan.actions.into_iter().partition(|a| matches!(a, Action::StopContainer { .. }));
+        let mut results =
+            futures::future::join_all(stops.iter().map(|action| self.try_act(&pod, &sandboxes, action))).await;
+        for action in &others {
+            results.push(self.try_act(&pod, &sandboxes, action).await);
+        }
+        let (done, failed) = (results.contains(&true), results.contains(&false));
         if done || failed {
             self.shared.observe_now().await;
         }
@@ -123,7 +126,10 @@ impl Worker {
             (true, true) => Round::Again,
             (_, false) => Round::WaitFor(RETRY),
             (false, true) if failed => Round::WaitFor(RETRY),
-            _ => Round::WaitFor(plan.wake_after.unwrap_or(IDLE)),
+            _ => {
+                let deadline = deadline.filter(|s| *s > 0).map_or(IDLE, Duration::from_secs);
+                Round::WaitFor(plan.wake_after.unwrap_or(IDLE).min(deadline))
+            }
         }
     }
 
@@ -137,7 +143,20 @@ impl Worker {
         if begun {
             return None;
         }
-        crate::admit::refusal(pod, &self.shared.admit_context(&self.uid))
+        crate::admit::refusal(pod, &self.shared.admit_context(&self.uid)).or_else(|| {
+            let runtime = &self.shared.runtime;
+            let what = runtime.lacks(pod)?;
+            Some(("UnsupportedPodSpec".into(), format!("the {} runtime does not implement {what}", runtime.name())))
+        })
+    }
+
+    /// Seconds until a pod that is still active has to be ended (`activeDeadlineSeconds`).
+    fn deadline_s(&self, pod: &Pod, now_unix_s: i64) -> Option<u64> {
+        let status = pod.status.as_ref()?;
+        let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let limit_s = pod.spec.as_ref()?.active_deadline_seconds.filter(|_| !ended && !pod.is_terminating())?;
+        let since = status.start_time.as_ref()?.0.as_second();
+        Some(u64::try_from(since.saturating_add(limit_s).saturating_sub(now_unix_s)).unwrap_or(0))
     }
 
     fn fail(&self, pod: &Pod, reason: &str, message: &str) {
@@ -162,7 +181,7 @@ impl Worker {
             if remembered.counted == newest.id {
                 continue;
             }
-            let ran_s = (finished_unix_ns - newest.started_unix_ns) / 1_000_000_000;
+            let ran_s = finished_unix_ns.saturating_sub(newest.started_unix_ns) / 1_000_000_000;
             let fresh = u64::try_from(ran_s).unwrap_or(0) >= RESTART_BACKOFF_RESET_S;
             remembered.failures = if fresh { 1 } else { remembered.failures.saturating_add(1) };
             // Counted from now at the latest: a wall clock that jumped makes no pause longer.
@@ -173,6 +192,15 @@ impl Worker {
             remembered.liveness = ProbeState::Unknown;
             remembered.readiness = ProbeState::Unknown;
         }
+    }
+
+    /// True if it was done.
+    async fn try_act(&self, pod: &Arc<Pod>, sandboxes: &[SandboxState], action: &Action) -> bool {
+        let acted = self.act(pod, sandboxes, action).await;
+        if let Err(error) = &acted {
+            tracing::debug!(pod = %pod.key(), ?action, %error, "action failed");
+        }
+        acted.is_ok()
     }
 
     async fn act(&self, pod: &Arc<Pod>, sandboxes: &[SandboxState], action: &Action) -> Result<(), RuntimeError> {

@@ -103,10 +103,8 @@ impl Planner<'_> {
     fn end(&self, finish: bool) -> Plan {
         let mut actions = Vec::new();
         let grace_s = if finish { self.deletion_grace_s() } else { self.spec_grace_s() };
-        for container in self.sandboxes.iter().flat_map(|s| &s.containers).filter(|c| c.is_running()) {
-            let (id, name) = (container.id.clone(), container.name.clone());
-            actions.push(Action::StopContainer { id, name, grace_s, why: "Stopping container".into() });
-        }
+        let all = self.sandboxes.iter().flat_map(|s| &s.containers);
+        self.stop(all, grace_s, &mut actions);
         if actions.is_empty() {
             let ready = self.sandboxes.iter().filter(|s| s.ready);
             actions.extend(ready.map(|s| Action::StopSandbox { id: s.id.clone() }));
@@ -118,6 +116,21 @@ impl Planner<'_> {
             }
         }
         Plan { actions, wake_after: None }
+    }
+
+    /// Stops what runs of `containers`: sidecars only once no other container runs.
+    fn stop<'c>(&self, containers: impl Iterator<Item = &'c ContainerState>, grace_s: u64, actions: &mut Vec<Action>) {
+        let inits = self.pod.spec.as_ref().and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
+        let is_last = |c: &&ContainerState| inits.iter().any(|i| i.name == c.name && is_sidecar(i));
+        let running: Vec<&ContainerState> = containers.filter(|c| c.is_running()).collect();
+        let (last, first): (Vec<&ContainerState>, Vec<&ContainerState>) = running.into_iter().partition(is_last);
+        let now = if first.is_empty() { last } else { first };
+        actions.extend(now.into_iter().map(|c| Action::StopContainer {
+            id: c.id.clone(),
+            name: c.name.clone(),
+            grace_s,
+            why: "Stopping container".into(),
+        }));
     }
 
     fn spec_grace_s(&self) -> u64 {
@@ -140,13 +153,7 @@ impl Planner<'_> {
         let current = self.sandboxes.iter().filter(|s| s.ready).max_by_key(|s| s.attempt);
         let Some(sandbox) = current else { return self.without_sandbox() };
         let mut plan = Plan::default();
-        for old in self.sandboxes.iter().filter(|s| s.id != sandbox.id) {
-            plan.actions.push(if old.ready {
-                Action::StopSandbox { id: old.id.clone() }
-            } else {
-                Action::RemoveSandbox { id: old.id.clone() }
-            });
-        }
+        self.remove_sandboxes(sandbox, &mut plan);
         if self.init_containers(sandbox, &mut plan) {
             let mut all_done = true;
             for container in &spec.containers {
@@ -166,18 +173,44 @@ impl Planner<'_> {
         plan
     }
 
+    /// Ends sandboxes other than the current one, and forgets those that no longer count: while one has the
+    /// newest run of a container, it knows the restart count and how that run ended.
+    fn remove_sandboxes(&self, current: &SandboxState, plan: &mut Plan) {
+        let spec = self.pod.spec.as_ref();
+        let inits = spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default();
+        let mains = spec.map(|s| s.containers.as_slice()).unwrap_or_default();
+        let counts = |sandbox: &SandboxState| {
+            let mut newest = inits.iter().chain(mains).filter_map(|c| newest(self.sandboxes, &c.name));
+            newest.any(|n| sandbox.containers.iter().any(|c| c.id == n.id))
+        };
+        for old in self.sandboxes.iter().filter(|s| s.id != current.id) {
+            let id = old.id.clone();
+            if old.ready {
+                plan.actions.push(Action::StopSandbox { id });
+            } else if !counts(old) {
+                plan.actions.push(Action::RemoveSandbox { id });
+            }
+        }
+    }
+
     /// True once the main containers may start.
     fn init_containers(&self, sandbox: &SandboxState, plan: &mut Plan) -> bool {
         let spec = self.pod.spec.as_ref();
         let mains = spec.map(|s| s.containers.as_slice()).unwrap_or_default();
-        // Once a main container has existed, the init containers are over; only sidecars go on.
-        let begun = mains.iter().any(|c| newest(self.sandboxes, &c.name).is_some());
+        // Once a main container has existed in this sandbox, the init containers are over; only sidecars go on.
+        // In a new sandbox they run again.
+        let here = std::slice::from_ref(sandbox);
+        let begun = mains.iter().any(|c| newest(here, &c.name).is_some());
         for container in spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default() {
             let sidecar = is_sidecar(container);
             if begun && !sidecar {
                 continue;
             }
-            match self.next(container, true) {
+            let next = match newest(here, &container.name) {
+                Some(_) => self.next(container, true),
+                None => self.after_backoff(container),
+            };
+            match next {
                 Next::Done { well: true } => {}
                 Next::Done { well: false } => {
                     plan.actions.extend(self.stop_all(sandbox));
@@ -202,16 +235,8 @@ impl Planner<'_> {
     }
 
     fn stop_all(&self, sandbox: &SandboxState) -> Vec<Action> {
-        let running = sandbox.containers.iter().filter(|c| c.is_running());
-        let grace_s = self.spec_grace_s();
-        let mut actions: Vec<Action> = running
-            .map(|c| Action::StopContainer {
-                id: c.id.clone(),
-                name: c.name.clone(),
-                grace_s,
-                why: "Stopping container".into(),
-            })
-            .collect();
+        let mut actions = Vec::new();
+        self.stop(sandbox.containers.iter(), self.spec_grace_s(), &mut actions);
         if actions.is_empty() {
             actions.push(Action::StopSandbox { id: sandbox.id.clone() });
         }
@@ -228,12 +253,17 @@ impl Planner<'_> {
         if (all_done && !mains.is_empty()) || init_failed {
             return Plan::default();
         }
-        let wait = self.memory.sandbox_retry_at_unix_s - self.now_unix_s;
+        let wait = self.memory.sandbox_retry_at_unix_s.saturating_sub(self.now_unix_s);
         if wait > 0 {
             return Plan { actions: Vec::new(), wake_after: Some(seconds(wait)) };
         }
-        let attempt = self.sandboxes.iter().map(|s| s.attempt + 1).max().unwrap_or(0);
-        Plan { actions: vec![Action::StartSandbox { attempt }], wake_after: None }
+        let last = self.sandboxes.iter().max_by_key(|s| s.attempt);
+        let attempt = last.map_or(0, |s| s.attempt.saturating_add(1));
+        let mut plan = Plan { actions: vec![Action::StartSandbox { attempt }], wake_after: None };
+        if let Some(last) = last {
+            self.remove_sandboxes(last, &mut plan);
+        }
+        plan
     }
 
     fn next(&self, container: &Container, init: bool) -> Next {
@@ -262,7 +292,7 @@ impl Planner<'_> {
 
     fn after_backoff(&self, container: &Container) -> Next {
         let retry_at = self.memory.containers.get(&container.name).map_or(0, |m| m.retry_at_unix_s);
-        match retry_at - self.now_unix_s {
+        match retry_at.saturating_sub(self.now_unix_s) {
             wait if wait > 0 => Next::Wait(wait),
             _ => Next::Start,
         }
@@ -271,7 +301,7 @@ impl Planner<'_> {
     fn act(&self, sandbox: &SandboxState, container: &Container, init: bool, next: Next, plan: &mut Plan) {
         match next {
             Next::Start => {
-                let attempt = newest(self.sandboxes, &container.name).map_or(0, |c| c.attempt + 1);
+                let attempt = newest(self.sandboxes, &container.name).map_or(0, |c| c.attempt.saturating_add(1));
                 let (sandbox_id, name) = (sandbox.id.clone(), container.name.clone());
                 plan.actions.push(Action::StartContainer { sandbox_id, name, attempt, init });
             }

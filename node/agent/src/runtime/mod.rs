@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 pub use hollow::{HollowMachine, HollowRuntime};
+use k8s_openapi::api::core::v1::Pod;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -183,6 +184,11 @@ pub struct ExecOutput {
 pub trait Runtime: Send + Sync + 'static {
     /// `cri`, `process`, `hollow`.
     fn name(&self) -> &'static str;
+
+    /// What the pod asks for and this runtime cannot do: the pod is refused, never run without it.
+    fn lacks(&self, _pod: &Pod) -> Option<String> {
+        None
+    }
 
     /// For the node's status: `containerd://1.6.20`.
     async fn version(&self) -> Result<String, RuntimeError>;

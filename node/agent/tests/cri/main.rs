@@ -165,7 +165,12 @@ async fn containers_outlive_containerd() {
     // What ended meanwhile is known with its exit code.
     assert_eq!(bed.until(&brief, |c| !c.is_running()).await.exit_code(), Some(9));
 
-    // The name of a sandbox that an earlier start left behind is freed.
+    // A start that is repeated, because its answer was lost, finds what the first one made.
+    assert_eq!(bed.runtime.start_sandbox(&spec).await.unwrap(), sandbox);
+    let repeated = bed.runtime.start_container(&sandbox, &spec, &script("steady", "sleep 1001")).await.unwrap();
+    assert_eq!(repeated, id);
+    // The name of a sandbox that is down is freed.
+    bed.runtime.stop_sandbox(&sandbox).await.unwrap();
     let again = bed.runtime.start_sandbox(&spec).await.unwrap();
     assert_ne!(again, sandbox);
     let all = bed.runtime.observe().await.unwrap();

@@ -191,15 +191,19 @@ impl CriRuntime {
         Ok(call(CALL, self.runtime().run_pod_sandbox(request)).await?.pod_sandbox_id)
     }
 
-    /// Removes a sandbox that holds the name of the one to be started: an earlier start broke off.
-    async fn clear_sandbox(&self, spec: &SandboxSpec) -> Result<(), RuntimeError> {
+    /// The sandbox that holds the name of the one to be started, if it is whole: an earlier start succeeded
+    /// without the agent hearing of it. One that is not is removed.
+    async fn earlier_sandbox(&self, spec: &SandboxSpec) -> Result<Option<String>, RuntimeError> {
         let labels = BTreeMap::from([(messages::POD_UID.to_owned(), spec.pod.uid.clone())]);
         for left in self.list_sandboxes(labels).await? {
             if left.metadata.as_ref().is_some_and(|m| m.attempt == spec.attempt) {
+                if left.state == pb::PodSandboxState::SandboxReady as i32 {
+                    return Ok(Some(left.id));
+                }
                 self.remove_sandbox(&left.id).await?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn image_status(&self, image: &str) -> Result<Option<pb::Image>, RuntimeError> {
@@ -232,14 +236,18 @@ impl CriRuntime {
         Ok(call(CALL, self.runtime().create_container(request)).await?.container_id)
     }
 
-    /// Removes a container that holds the name of the one to be started.
-    async fn clear_container(&self, sandbox: &str, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    /// The container that holds the name of the one to be started, if it has run: an earlier start succeeded
+    /// without the agent hearing of it. One that never ran is removed.
+    async fn earlier_container(&self, sandbox: &str, spec: &ContainerSpec) -> Result<Option<String>, RuntimeError> {
         for left in self.list_containers(sandbox).await? {
             if left.metadata.as_ref().is_some_and(|m| m.name == spec.name && m.attempt == spec.attempt) {
+                if matches!(left.state(), pb::ContainerState::ContainerRunning | pb::ContainerState::ContainerExited) {
+                    return Ok(Some(left.id));
+                }
                 self.remove_container(&left.id).await?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The runtime leaves a pod's own cgroup behind: it belongs to the agent.
@@ -321,10 +329,10 @@ impl Runtime for CriRuntime {
         made.map_err(|e| RuntimeError::Failed(format!("log folder: {e}")))?;
         let config = messages::sandbox(spec, &self.options.node, &self.options.cgroup_parent);
         match self.run_sandbox(&config).await {
-            Err(error) if is_name_taken(&error) => {
-                self.clear_sandbox(spec).await?;
-                self.run_sandbox(&config).await
-            }
+            Err(error) if is_name_taken(&error) => match self.earlier_sandbox(spec).await? {
+                Some(id) => Ok(id),
+                None => self.run_sandbox(&config).await,
+            },
             answered => answered,
         }
     }
@@ -368,10 +376,10 @@ impl Runtime for CriRuntime {
             sandbox_config: Some(sandbox_config),
         };
         let id = match self.create_container(request.clone()).await {
-            Err(error) if is_name_taken(&error) => {
-                self.clear_container(sandbox_id, spec).await?;
-                self.create_container(request).await?
-            }
+            Err(error) if is_name_taken(&error) => match self.earlier_container(sandbox_id, spec).await? {
+                Some(id) => return Ok(format!("{}{id}", self.scheme().await?)),
+                None => self.create_container(request).await?,
+            },
             answered => answered?,
         };
         let start = pb::StartContainerRequest { container_id: id.clone() };

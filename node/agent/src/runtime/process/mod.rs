@@ -12,13 +12,14 @@
 //! ```
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // a leaf: it starts processes
 
+mod lacks;
 mod network;
 mod record;
 mod shim;
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::Duration,
 };
 
@@ -161,6 +162,10 @@ impl Runtime for ProcessRuntime {
         "process"
     }
 
+    fn lacks(&self, pod: &k8s_openapi::api::core::v1::Pod) -> Option<String> {
+        lacks::lacks(pod)
+    }
+
     async fn version(&self) -> Result<String, RuntimeError> {
         Ok(format!("{SCHEME}{}", env!("CARGO_PKG_VERSION")))
     }
@@ -239,16 +244,13 @@ impl Runtime for ProcessRuntime {
         std::fs::create_dir_all(&dir).map_err(failed)?;
         let record = ContainerRecord::new(sandbox, &known, spec, self.now_unix_ns());
         record::write(&dir.join("spec.json"), &record).map_err(failed)?;
-        let mut command = Command::new(&self.program);
+        let mut command = tokio::process::Command::new(&self.program);
         command.arg("container-shim").arg(&dir);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Its own session, so that it outlives the agent; reaped by a task, if the agent is still there.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        // A process group of its own, so that it outlives the agent.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let mut shim = command.spawn().map_err(failed)?;
-        drop(self.env.spawn({
-            let env = self.env.clone();
-            async move { env.offload(move || shim.wait().ok()).await }
-        }));
+        // Reaped by a task, if the agent is still there; a blocking wait would keep the agent from ending.
+        drop(self.env.spawn(async move { shim.wait().await.ok() }));
         self.started(&dir).await?;
         Ok(format!("{sandbox_id}/{name}"))
     }

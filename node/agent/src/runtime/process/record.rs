@@ -9,6 +9,9 @@ use serde::{de::DeserializeOwned, Deserialize, Serialize};
 
 use crate::runtime::{ContainerSpec, PodIdentity, SandboxSpec};
 
+/// Without an image, the search path is the one that images usually have.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SandboxRecord {
     pub uid: String,
@@ -39,6 +42,8 @@ pub struct ContainerRecord {
     pub group: Option<u32>,
     pub supplemental_groups: Vec<u32>,
     pub read_only_root: bool,
+    #[serde(default)]
+    pub no_new_privileges: bool,
     pub created_unix_ns: i64,
 }
 
@@ -117,7 +122,12 @@ impl ContainerRecord {
             image: spec.image.clone(),
             command: spec.command.iter().chain(&spec.args).cloned().collect(),
             working_dir: spec.working_dir.clone(),
-            env: spec.env.clone(),
+            env: [("PATH".to_owned(), PATH.to_owned())]
+                .into_iter()
+                .filter(|_| !spec.env.iter().any(|(name, _)| name == "PATH"))
+                .chain(spec.env.iter().cloned())
+                .collect(),
+            no_new_privileges: spec.no_new_privileges,
             mounts: spec.mounts.iter().map(mount).collect(),
             hostname: known.hostname.clone(),
             network_namespace: known.network_namespace.clone(),

@@ -140,6 +140,7 @@ fn command(spec: &ContainerRecord, root: PathBuf) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let folder = if spec.working_dir.is_empty() { "/".to_owned() } else { spec.working_dir.clone() };
     let (user, group) = (spec.user.map(Uid::from_raw), spec.group.map(Gid::from_raw));
+    let no_new_privileges = spec.no_new_privileges;
     let groups: Vec<Gid> = spec.supplemental_groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let enter = move || -> io::Result<()> {
         let nothing: Option<&str> = None;
@@ -161,6 +162,11 @@ fn command(spec: &ContainerRecord, root: PathBuf) -> Command {
         if let Some(user) = user {
             setuid(user)?;
         }
+        if no_new_privileges {
+            nix::sys::prctl::set_no_new_privs()?;
+        }
+        // The container ends with its supervisor. Last, as a change of user takes it back.
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         Ok(())
     };
     // SAFETY: the shim has one thread at this point, so nothing that `enter` needs can be locked.
