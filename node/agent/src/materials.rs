@@ -170,9 +170,9 @@ pub async fn container_spec(
             .as_ref()
             .or(of_pod.seccomp_profile.as_ref())
             .is_some_and(|p| p.type_ == "RuntimeDefault"),
-        cpu_shares: cpu_shares(cpu_request_millis as i64),
-        cpu_quota_us: (cpu_limit_millis as i64).saturating_mul(100),
-        memory_limit_bytes: memory_limit_bytes as i64,
+        cpu_shares: cpu_shares(cpu_request_millis),
+        cpu_quota_us: cpu_limit_millis.saturating_mul(100),
+        memory_limit_bytes,
         oom_score_adj: 0,
         log_path: log_path(&container.name, attempt),
         env,

@@ -158,7 +158,7 @@ async fn an_agent_that_returns_leaves_containers_alone() {
     let _agent = world.agent().await;
     world.until("the left-over containers are ended", || world.sandboxes().len() == 1).await;
     let stays = before.iter().find(|s| s.pod.name == "stays").unwrap();
-    assert_eq!(world.sandboxes(), [stays.clone()]);
+    assert_eq!(world.sandboxes(), std::slice::from_ref(stays));
     assert_eq!(world.status("stays")["containerStatuses"][0]["restartCount"], 0);
 }
 

@@ -12,6 +12,9 @@ use keelstone_env::Env;
 use nix::sched::{unshare, CloneFlags};
 use tempfile::TempDir;
 
+/// A test's name and what it does.
+type Test = (&'static str, fn(&Bed));
+
 const GRACE: Duration = Duration::from_secs(5);
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let filter = words.iter().skip(1).find(|w| !w.starts_with('-')).cloned().unwrap_or_default();
-    let tests: [(&str, fn(&Bed)); 4] = [
+    let tests: [Test; 4] = [
         ("containers_run_tell_and_end", |bed| block_on(containers_run_tell_and_end(bed))),
         ("pods_have_networks_of_their_own", |bed| block_on(pods_have_networks_of_their_own(bed))),
         ("containers_outlive_the_agent", |bed| block_on(containers_outlive_the_agent(bed))),
@@ -261,7 +264,7 @@ async fn containers_outlive_the_agent(bed: &Bed) {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     assert_eq!(bed.until(&id, |c| !c.is_running()).await.exit_code(), Some(137));
     let gone = async {
-        while alive("sleep\01005") {
+        while alive("sleep\x001005") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -57,7 +57,7 @@ fn restart_policies_hold() {
         assert!(machine.settle(ROUNDS));
         let starts = machine.starts.iter().filter(|(name, _)| name == "once").count();
         assert_eq!(starts, if restarts { 2 } else { 1 }, "{policy} {code}");
-        assert_eq!(machine.running().contains(&"other"), true, "{policy} {code}");
+        assert!(machine.running().contains(&"other"), "{policy} {code}");
         // When all have ended for good, the sandbox goes down; nothing is started again.
         if !restarts {
             machine.end("other", 0);
