@@ -118,16 +118,24 @@ pub fn value_of(object: &DynamicObject) -> String {
 
 /// What the watcher saw, and the state that its list and events together say.
 #[derive(Clone, Default)]
-pub struct Followed(Arc<Mutex<(Vec<Observed>, BTreeMap<String, String>)>>);
+pub struct Followed(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    /// One entry for each list.
+    observed: Vec<Observed>,
+    /// Name to value.
+    state: BTreeMap<String, String>,
+}
 
 impl Followed {
     pub fn observed(&self) -> Vec<Observed> {
-        self.0.lock().expect("no panic while locked").0.clone()
+        self.0.lock().expect("no panic while locked").observed.clone()
     }
 
     /// Name to value, as list + watch have it.
     pub fn state(&self) -> BTreeMap<String, String> {
-        self.0.lock().expect("no panic while locked").1.clone()
+        self.0.lock().expect("no panic while locked").state.clone()
     }
 }
 
@@ -156,8 +164,8 @@ async fn relist(api: &DynamicApi, followed: &Followed) -> ClientResult<i64> {
     let start = version(&list.resource_version);
     let mut guard = followed.0.lock().expect("no panic while locked");
     let users = list.items.iter().filter(|object| object.name().starts_with(NAME_PREFIX));
-    guard.1 = users.map(|object| (object.name().to_owned(), value_of(object))).collect();
-    guard.0.push(Observed {
+    guard.state = users.map(|object| (object.name().to_owned(), value_of(object))).collect();
+    guard.observed.push(Observed {
         watcher: format!("of ConfigMaps from {start}"),
         start_revision: start + 1,
         complete_to: start,
@@ -202,7 +210,7 @@ fn take(followed: &Followed, event: WatchEvent<DynamicObject>, skip: &mut Option
         WatchEvent::Deleted(object) => (object, true),
         WatchEvent::Bookmark { resource_version, .. } => {
             let revision = version(&resource_version);
-            if let Some(observed) = guard.0.last_mut() {
+            if let Some(observed) = guard.observed.last_mut() {
                 observed.complete_to = observed.complete_to.max(revision);
             }
             return revision;
@@ -222,10 +230,10 @@ fn take(followed: &Followed, event: WatchEvent<DynamicObject>, skip: &mut Option
     }
     let value = (!deleted).then(|| value_of(&object));
     match &value {
-        Some(value) => guard.1.insert(key.clone(), value.clone()),
-        None => guard.1.remove(&key),
+        Some(value) => guard.state.insert(key.clone(), value.clone()),
+        None => guard.state.remove(&key),
     };
-    if let Some(observed) = guard.0.last_mut() {
+    if let Some(observed) = guard.observed.last_mut() {
         observed.complete_to = observed.complete_to.max(revision);
         observed.answers.push(vec![Event { revision, key, value }]);
     }
