@@ -113,7 +113,10 @@ impl Containerd {
                 {"type": "portmap", "capabilities": {"portMappings": true}},
             ],
         });
-        fs::write(cni.join("10-keelstone.conflist"), serde_json::to_string_pretty(&network)?)?;
+        // containerd watches the folder: it must not read half a file.
+        let part = self.dir.join("network.part");
+        fs::write(&part, serde_json::to_string_pretty(&network)?)?;
+        fs::rename(part, cni.join("10-keelstone.conflist"))?;
         let config = self.dir.join("config.toml");
         fs::write(&config, self.config(&cni))?;
         Ok(vec!["--config".into(), config.display().to_string(), "--log-level".into(), "warn".into()])

@@ -185,7 +185,19 @@ impl Teller<'_> {
         } else {
             all.filter(before).filter(|c| c.exit_code().is_some()).max_by_key(|c| c.attempt)
         };
-        ApiState { terminated: last.map(terminated), ..ApiState::default() }
+        let last = last.map(terminated).or_else(|| self.told_end(&container.name, newest));
+        ApiState { terminated: last, ..ApiState::default() }
+    }
+
+    /// The end of the run before this one as it was told when the runtime still knew that run.
+    fn told_end(&self, name: &str, newest: Option<&ContainerState>) -> Option<ContainerStateTerminated> {
+        let newest = newest.filter(|c| c.attempt > 0)?;
+        let status = self.pod.status.as_ref()?;
+        let mut told = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+        let told = told.find(|c| c.name == name)?;
+        let ends = [told.state.as_ref(), told.last_state.as_ref()].into_iter().flatten();
+        let mut ends = ends.filter_map(|s| s.terminated.clone());
+        ends.find(|end| end.container_id.as_deref() != Some(newest.id.as_str()))
     }
 
     fn conditions(

@@ -189,3 +189,21 @@ fn a_start_that_failed_is_told_as_waiting() {
     assert_eq!((waiting.reason.as_deref(), waiting.message.as_deref()), (Some("ErrImagePull"), Some("no such image")));
     assert_eq!(told.phase.as_deref(), Some("Pending"));
 }
+
+#[test]
+fn the_end_of_the_run_before_stays_told_when_the_runtime_forgets_it() {
+    let mut m = Machine::new(pod(json!({"containers": [{"name": "a"}]})));
+    assert!(m.settle(ROUNDS));
+    m.lose_power();
+    m.pod.status = Some(of(&m));
+    assert!(m.settle(ROUNDS));
+    assert_eq!(m.sandboxes.len(), 1, "the old sandbox is gone");
+    for _ in 0..2 {
+        let status = of(&m);
+        let container = &status.container_statuses.as_ref().unwrap()[0];
+        assert_eq!(told(container.state.as_ref()), "running");
+        assert_eq!(told(container.last_state.as_ref()), "terminated 137 Error");
+        assert_eq!(container.restart_count, 1);
+        m.pod.status = Some(status);
+    }
+}
