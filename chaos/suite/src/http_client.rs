@@ -25,7 +25,7 @@ pub enum Sent {
         body: Value,
     },
     /// It never left: certainly without effect.
-    NotSent(String),
+    Unsent(String),
     /// It was sent, and no answer came.
     Unanswered(String),
 }
@@ -36,7 +36,7 @@ impl Sent {
         match self {
             Self::Answer { code: 200..=299, body } => Ok(body),
             Self::Answer { code, body } => Err(format!("{code} {}", body["message"].as_str().unwrap_or_default())),
-            Self::NotSent(text) | Self::Unanswered(text) => Err(text),
+            Self::Unsent(text) | Self::Unanswered(text) => Err(text),
         }
     }
 }
@@ -119,10 +119,10 @@ impl Connection {
         if !self.ready().await {
             match self.endpoint.dial().await {
                 Ok(sender) => self.sender = Some(sender),
-                Err(text) => return Sent::NotSent(text),
+                Err(text) => return Sent::Unsent(text),
             }
         }
-        let Some(mut sender) = self.sender.take() else { return Sent::NotSent("no connection".into()) };
+        let Some(mut sender) = self.sender.take() else { return Sent::Unsent("no connection".into()) };
         let request = self.endpoint.request(&method, path, body);
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|e| e.to_string())?;

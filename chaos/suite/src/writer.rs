@@ -121,7 +121,7 @@ async fn write(endpoint: Endpoint, namespace: String, record: Arc<Mutex<Record>>
                 record.acknowledged.push((sent, Instant::now()));
                 record.last.insert(name, number);
             }
-            Sent::NotSent(_) => record.failed += 1,
+            Sent::Unsent(_) => record.failed += 1,
             // It may still be carried out, after later ones: its object is left alone from now on.
             _ => {
                 series += 1;

@@ -107,7 +107,7 @@ impl Client {
                 (Outcome::Read { value, mod_revision, revision: revision(&body) }, Some(mod_revision))
             }
             Sent::Answer { code, body } => (Outcome::Failed { error: format!("{code} {}", body["message"]) }, None),
-            Sent::NotSent(error) | Sent::Unanswered(error) => (Outcome::Failed { error }, None),
+            Sent::Unsent(error) | Sent::Unanswered(error) => (Outcome::Failed { error }, None),
         };
         self.record(start_us, Call::Read { key: key.to_owned() }, outcome);
         mod_revision
@@ -132,7 +132,7 @@ impl Client {
             Sent::Answer { code: code @ (400..=499), body } => {
                 Outcome::Failed { error: format!("{code} {}", body["message"]) }
             }
-            Sent::NotSent(error) => Outcome::Failed { error },
+            Sent::Unsent(error) => Outcome::Failed { error },
             Sent::Answer { code, body } => Outcome::Unknown { error: format!("{code} {}", body["message"]) },
             Sent::Unanswered(error) => Outcome::Unknown { error },
         };
