@@ -241,6 +241,14 @@ async fn pods_have_networks_of_their_own(bed: &Bed) {
     assert!(!namespace.exists(), "{} is left", namespace.display());
     let stopped = &bed.runtime.observe().await.unwrap()[0];
     assert!(!stopped.ready && stopped.ip.is_empty() && !stopped.containers[0].is_running());
+    // After the machine was started anew, the other's namespace is gone: it is not taken for ready.
+    let name = sandboxes[1].id.strip_prefix("process://").unwrap();
+    let record = read(&bed.dir.path().join("process").join(name).join("sandbox.json"));
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let namespace = record["network_namespace"].as_str().unwrap();
+    assert!(bed.runtime.observe().await.unwrap()[1].ready);
+    assert!(std::process::Command::new("ip").args(["netns", "del", namespace]).status().unwrap().success());
+    assert!(!bed.runtime.observe().await.unwrap()[1].ready);
 }
 
 async fn containers_outlive_the_agent(bed: &Bed) {

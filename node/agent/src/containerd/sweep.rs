@@ -118,6 +118,9 @@ pub fn clean(cluster_dir: &Path, worker: &str) {
     for mounted in mounts_below(&run) {
         quiet(Command::new("umount").arg("-l").arg(mounted));
     }
+    for namespace in process_namespaces(&cluster_dir.join(worker).join("process")) {
+        quiet(Command::new("ip").args(["netns", "del", &namespace]));
+    }
     quiet(Command::new("ip").args(["link", "del", &bridge(cluster_dir, worker)]));
     if let Some(changes) = filter_changes(&filter_rules(), &containerd.network()) {
         change_filter(&changes);
@@ -131,6 +134,15 @@ pub fn clean(cluster_dir: &Path, worker: &str) {
         let _ = inside.parent().map(|cluster| fs::remove_dir(hierarchy.join(cluster)));
     }
     let _ = fs::remove_dir_all(run);
+}
+
+/// The network namespaces of the sandboxes of the `process` runtime, from its records.
+fn process_namespaces(root: &Path) -> Vec<String> {
+    let sandboxes = fs::read_dir(root).into_iter().flatten().flatten();
+    let records = sandboxes.filter_map(|e| fs::read(e.path().join("sandbox.json")).ok());
+    let records = records.filter_map(|r| serde_json::from_slice::<serde_json::Value>(&r).ok());
+    let names = records.filter_map(|r| Some(r["network_namespace"].as_str()?.to_owned()));
+    names.filter(|n| !n.is_empty()).collect()
 }
 
 fn quiet(command: &mut Command) {

@@ -94,7 +94,7 @@ impl ProcessRuntime {
                 id: format!("{SCHEME}{name}"),
                 pod: sandbox.identity(),
                 attempt: sandbox.attempt,
-                ready: !sandbox.stopped,
+                ready: !sandbox.stopped && network::exists(&sandbox.network_namespace),
                 ip: sandbox.ip.clone(),
                 created_unix_ns: sandbox.created_unix_ns,
                 containers,

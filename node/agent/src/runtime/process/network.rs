@@ -23,6 +23,11 @@ fn short(name: &str) -> String {
     format!("{:08x}", hash as u32 ^ (hash >> 32) as u32)
 }
 
+/// False once a machine that was started anew has lost the namespace; the host's own (no name) is always there.
+pub fn exists(namespace: &str) -> bool {
+    namespace.is_empty() || std::path::Path::new("/run/netns").join(namespace).exists()
+}
+
 impl Network {
     pub fn new(bridge: &str, pod_cidr: &str) -> Self {
         let address = pod_cidr.split('/').next().unwrap_or_default();
