@@ -12,7 +12,8 @@
 //!   Every host comes back. What was synced is never lost: a quorum's logs stay readable.
 //! - disk: `slow_disk` (blocking work of a host takes long).
 //!
-//! Not modelled: altered messages, bit rot, full disks, clocks that jump (wall clocks differ by a constant).
+//! Not modelled: altered messages, bit rot, full disks, clocks that jump (wall clocks differ by a constant),
+//! the loss of pods' volumes (they lie on a real file system, in a folder of the run).
 //! Planted, never else: disks that answer syncs without doing anything ([`Plant::LostWrite`]).
 
 use std::{collections::BTreeMap, time::Duration};

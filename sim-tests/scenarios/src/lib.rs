@@ -13,6 +13,7 @@ mod member;
 mod options;
 mod report;
 mod run;
+mod scratch;
 mod simulation;
 mod stack;
 mod store;

@@ -6,6 +6,7 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, Layer};
 
 use crate::{
     leaders::{self, Leaders},
+    scratch::Scratch,
     simulation::Shared,
     stack, store, Options, Report, Scenario,
 };
@@ -21,13 +22,14 @@ pub struct Ended {
 /// statics decides the run too.
 ///
 /// # Errors
-/// If the dump cannot be created.
+/// If the dump or the working folder cannot be created.
 pub fn run(options: &Options) -> std::io::Result<Ended> {
     let hash = match &options.dump {
         #[allow(clippy::disallowed_methods, reason = "the dump lies outside of the simulated world")]
         Some(path) => EventHash::dumping(BufWriter::new(File::create(path)?)),
         None => EventHash::default(),
     };
+    let _scratch = Scratch::enter()?;
     let _determinism = Determinism::start(options.seed);
     let leaders = Leaders::default();
     let subscriber = tracing_subscriber::registry()

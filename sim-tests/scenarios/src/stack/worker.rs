@@ -60,7 +60,7 @@ fn config(setup: &WorkerSetup, worker: &Worker) -> AgentConfig {
         address: setup.address.to_string(),
         port: AGENT_PORT + worker.index,
         labels: BTreeMap::from([("kubernetes.io/hostname".to_owned(), node.clone())]),
-        root_dir: format!("/agent/{node}").into(),
+        root_dir: format!("agent/{node}").into(),
         pod_cidr: format!("10.88.{}.0/24", worker.index),
         cluster_dns: vec!["10.96.0.10".into()],
         cluster_domain: "cluster.local".into(),
