@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // a tool for people, outside the simulation
 
 mod facts;
+mod licences;
 mod tidy;
 
 use std::process::ExitCode;
@@ -9,9 +10,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("facts") => facts::run(std::env::args().skip(2).collect()),
+        Some("licences") => licences::run(),
         Some("tidy") => tidy::run(),
         _ => {
-            eprintln!("usage: keelstone-xtask facts|tidy");
+            eprintln!("usage: keelstone-xtask facts|licences|tidy");
             ExitCode::from(2)
         }
     }
