@@ -26,3 +26,25 @@ pub mod etcdserverpb {
 }
 
 pub use etcdserverpb as pb;
+
+/// `v3lockpb`: locks.
+#[allow(missing_docs, clippy::all)]
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+/// `v3electionpb`: elections.
+#[allow(missing_docs, clippy::all)]
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+}
+
+/// `grpc.health.v1`: the gRPC health checking protocol.
+#[allow(missing_docs, clippy::all)]
+pub mod healthpb {
+    tonic::include_proto!("grpc.health.v1");
+}
+
+/// All files of the contract as an encoded `google.protobuf.FileDescriptorSet`, without comments: what
+/// reflection and the JSON mapping go by.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,7 +1,10 @@
+use std::pin::Pin;
+
+use futures::Stream;
 use keelstone_etcd_api::pb::{self, kv_server::Kv};
 use tonic::{Request, Response, Status};
 
-use super::Services;
+use super::{unimplemented, Services};
 use crate::method::Method;
 
 #[tonic::async_trait]
@@ -9,6 +12,12 @@ impl Kv for Services {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         self.unary(Method::Range, &metadata, self.member.range(request)).await
+    }
+
+    type RangeStreamStream = Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send>>;
+
+    async fn range_stream(&self, _: Request<pb::RangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(unimplemented("RangeStream"))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
