@@ -9,6 +9,7 @@ mod command;
 mod compact;
 pub mod constants;
 mod error;
+mod export;
 mod hash;
 mod index;
 mod lease;
@@ -26,6 +27,7 @@ mod watch;
 
 pub use command::{Applied, Command, Entry, LeaseExpire, Op, Payload, Reply, Response};
 pub use error::MvccError;
+pub use export::{Export, Import, ImportHead, Row};
 pub use lease::{LeaseEvent, LeaseInfo, LeaseObserver};
 pub use mvcc::Mvcc;
 pub use options::MvccOptions;

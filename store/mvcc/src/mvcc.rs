@@ -21,6 +21,10 @@ pub struct Mvcc {
 }
 
 impl Mvcc {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Opens what `engine` holds, or starts empty at revision 1. Reads all revisions once. Blocks.
     pub fn open(engine: Arc<dyn Engine>, options: MvccOptions) -> Result<Self, MvccError> {
         Ok(Self { shared: Arc::new(Shared::open(engine, options)?) })

@@ -5,5 +5,6 @@ mod chunk;
 mod install;
 mod pin;
 
+pub(crate) use chunk::{Chunk, Pair};
 pub use install::Installer;
 pub use pin::Pinned;
