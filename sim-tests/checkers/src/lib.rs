@@ -1,13 +1,21 @@
 //! Histories and the invariants they must keep: one file per invariant, pure, shared by the simulation and
 //! the chaos suite. Numbers in brackets are the invariants of docs/architecture.md.
 
+pub mod append_list;
+pub mod bank;
 pub mod durability;
+mod ending;
+mod graph;
 pub mod history;
 pub mod leadership;
+pub mod lease;
 pub mod linearizability;
+pub mod lock;
+pub mod set;
 pub mod state_hash;
 pub mod watch;
 
+pub use ending::Ending;
 pub use history::{Call, Event, History, Operation, Outcome};
 
 /// A broken invariant, told so that a person can follow it.

@@ -1,0 +1,13 @@
+use serde::{Deserialize, Serialize};
+
+/// What a client knows of the end of a call, for checkers whose calls tell no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Carried out.
+    Ok,
+    /// Certainly not carried out.
+    Failed,
+    /// Perhaps carried out, perhaps later.
+    Unknown,
+}
