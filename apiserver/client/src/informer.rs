@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use keelstone_env::fault::{self, Point, Sight};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -129,7 +130,11 @@ impl<T: Object> Reflector<T> {
             field_selector: self.options.field_selector.clone(),
             ..ListOptions::default()
         };
+        fault::pause(Point::InformerList).await;
         let seen = self.store.version();
+        if seen > 0 {
+            fault::sight(Sight::InformerRelisted);
+        }
         let list = if seen > 0 {
             let options = ListOptions {
                 resource_version: Some(seen.to_string()),
@@ -170,6 +175,10 @@ impl<T: Object> Reflector<T> {
             events => events?,
         };
         while let Some(event) = events.next().await {
+            fault::pause(Point::InformerEvent).await;
+            if fault::rare(Point::InformerResume) {
+                return Ok(Ended::Resume);
+            }
             match event {
                 Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => self.store.apply(object),
                 Ok(WatchEvent::Deleted(object)) => self.store.delete(object),

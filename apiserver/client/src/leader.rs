@@ -9,6 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
+use keelstone_env::fault::{self, Point, Sight};
 use keelstone_env::Env;
 use tokio::time::{sleep, sleep_until, timeout, timeout_at, Instant};
 use tokio_util::sync::CancellationToken;
@@ -151,6 +152,7 @@ impl LeaderElector {
                 self.release(&leadership).await;
                 return;
             }
+            fault::sight(Sight::LeaderDeposed);
             tracing::info!(lease = %self.config.name, identity = %self.config.identity, "leadership lost");
         }
     }
@@ -159,6 +161,7 @@ impl LeaderElector {
     pub async fn acquire(&self) -> Leadership {
         let mut observed = Observed::default();
         loop {
+            fault::pause(Point::LeaderAcquire).await;
             let began = self.client.env().now();
             let attempt = timeout(self.config.renew_deadline, self.try_take(&mut observed)).await;
             match attempt {
@@ -194,6 +197,7 @@ impl LeaderElector {
         let mut observed = Observed::default();
         loop {
             sleep_until(leadership.deadline().min(self.client.env().now() + self.config.retry_period)).await;
+            fault::pause(Point::LeaderRenew).await;
             let began = self.client.env().now();
             if began >= leadership.deadline() {
                 break;

@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use keelstone_env::fault::{self, Point};
 use keelstone_machinery::{
     meta,
     status::{ApiResult, ApiStatus},
@@ -49,6 +50,7 @@ impl ResourceStore {
         let key = self.key(namespace, name)?;
         let dry_run = request.dry_run || options.dry_run;
         let mut step = Step { store: self, name, options, hook };
+        fault::pause(Point::RegistryDelete).await;
         let outcome = self.storage.update(&key, &Preconditions::default(), &mut step, dry_run).await?;
         let (object, gone) = match outcome {
             Outcome::Deleted(object) => {

@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use keelstone_env::fault::{self, Point, Sight};
 use keelstone_machinery::{
     apply,
     field::{Causes, Path},
@@ -102,6 +103,7 @@ impl ResourceStore {
     async fn run_update(&self, mut step: Step<'_>, preconditions: &Preconditions) -> ApiResult<Written> {
         let key = self.key(step.namespace, step.name)?;
         let (hook, dry_run) = (step.hook, step.request.dry_run);
+        fault::pause(Point::RegistryUpdate).await;
         let outcome = self.storage.update(&key, preconditions, &mut step, dry_run).await?;
         let old = step.old.take();
         let (operation, object, created) = match &outcome {
@@ -223,6 +225,9 @@ impl Step<'_> {
 #[async_trait]
 impl Update for Step<'_> {
     async fn update(&mut self, current: Option<&StoredObject>) -> ApiResult<Verdict> {
+        if self.old.is_some() {
+            fault::sight(Sight::ConflictRetried);
+        }
         self.old = current.cloned();
         self.last = None;
         let Some(current) = current else { return self.create().await };

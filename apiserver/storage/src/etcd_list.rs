@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use keelstone_env::fault::{self, Point};
 use keelstone_etcd_api::{pb, ApiError};
 use keelstone_machinery::status::{ApiResult, ApiStatus};
 
@@ -137,6 +138,7 @@ impl<'a> Reader<'a> {
         if first && !self.continued {
             apply_freshness(&mut request, options.freshness);
         }
+        fault::pause(Point::StoragePage).await;
         let answer = match self.storage.access.range(self.deadline, request).await {
             Ok(answer) => answer,
             Err(StoreError::Refused(ApiError::Compacted)) if self.continued => {

@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::future::{join_all, BoxFuture, FutureExt};
 use keelstone_client::{CancellationToken, ClientError, Object, Store, StoreEvent};
+use keelstone_env::fault::{self, Point};
 use keelstone_env::Env;
 use thiserror::Error;
 
@@ -150,7 +151,9 @@ impl Controller {
 
     async fn work(&self, resync: &(dyn Fn() + Sync)) {
         while let Some(key) = self.queue.get().await {
+            fault::pause(Point::Reconcile).await;
             self.reconcile(&key).await;
+            fault::pause(Point::QueueTake).await;
             self.queue.done(&key);
             if self.queue.take_overflow() {
                 resync();

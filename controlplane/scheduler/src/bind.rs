@@ -7,6 +7,7 @@ use crate::{
     constants::{BINDING_CHECK_MS, BINDING_UNCERTAIN_MS},
     pod_info::{node_of, PodInfo},
 };
+use keelstone_env::fault::{self, Point};
 
 /// What became of a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,7 @@ pub enum Outcome {
 pub async fn bind(client: Client, pod: Arc<PodInfo>, node: String) -> Outcome {
     let api = client.namespaced::<Pod>(pod.namespace());
     let name = keelstone_client::Object::name(&*pod.pod);
+    fault::pause(Point::SchedulerBind).await;
     match api.bind(name, pod.uid(), &node).await {
         Ok(()) => Outcome::Bound,
         Err(error) if error.is_not_found() => Outcome::Settled,

@@ -14,6 +14,7 @@ use keelstone_client::{
     Client, EventRecorder, EventType, Informer, InformerOptions, Object, ObjectRef, Patch, PatchOptions, StoreEvent,
     Subscription,
 };
+use keelstone_env::fault::{self, Point};
 use keelstone_runtime::LeaderContext;
 use serde_json::json;
 use tokio::time::{sleep_until, Instant};
@@ -105,6 +106,7 @@ impl Scheduler {
 
     async fn run(mut self) {
         loop {
+            fault::pause(Point::SchedulerPick).await;
             self.take_changes();
             for _ in 0..BATCH_PODS_MAX {
                 if self.work.len() >= BINDINGS_MAX || !self.decide_next() {

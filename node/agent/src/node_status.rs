@@ -14,6 +14,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use keelstone_client::{Object, Patch, PatchOptions};
+use keelstone_env::fault::{self, Point};
 use serde_json::json;
 
 use crate::agent::Shared;
@@ -168,6 +169,7 @@ async fn renew(shared: &Shared) -> keelstone_client::ClientResult<()> {
     let name = &shared.config.node_name;
     let api = shared.client.namespaced::<Lease>(LEASE_NAMESPACE);
     let renewed = Some(MicroTime(now(shared)));
+    fault::pause(Point::AgentLease).await;
     match api.get_opt(name).await? {
         Some(mut lease) => {
             let spec = lease.spec.get_or_insert_with(LeaseSpec::default);

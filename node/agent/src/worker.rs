@@ -12,6 +12,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use keelstone_client::{ClientError, DeleteOptions, EventType, Object, ObjectRef, Patch, PatchOptions};
+use keelstone_env::fault::{self, Point};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -77,6 +78,7 @@ impl Worker {
     }
 
     async fn round(&self) -> Round {
+        fault::pause(Point::AgentSync).await;
         let sandboxes = self.shared.sandboxes_of(&self.uid);
         let in_api = self.shared.pod(&self.uid);
         let pod = match (&in_api, self.last.lock().expect("no panic under this lock").clone()) {
@@ -310,6 +312,7 @@ impl Worker {
         if pod.status.as_ref() == Some(&told) {
             return true;
         }
+        fault::pause(Point::AgentStatus).await;
         let body = json!({"metadata": {"uid": self.uid}, "status": status_json(&told)});
         let api = self.shared.client.namespaced::<Pod>(pod.namespace());
         match api.patch_status(pod.name(), &Patch::Merge(body), &PatchOptions::default()).await {

@@ -1,15 +1,15 @@
 use std::{
     sync::{
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         Arc,
     },
     time::Duration,
 };
 
 use futures::future::BoxFuture;
-use keelstone_env::{Env, Offload, Random, WallClock};
+use keelstone_env::{Env, Offload, Random};
 
-use crate::{net::SimNet, tls::SimTls, SeededRandom, SimDisk};
+use crate::{connections::Connections, net::SimNet, tls::SimTls, SeededRandom, SimClock, SimDisk};
 
 /// Where simulated wall clocks begin: 2026-01-01T00:00:00Z.
 pub const EPOCH_UNIX_S: u64 = 1_767_225_600;
@@ -17,44 +17,86 @@ pub const EPOCH_UNIX_S: u64 = 1_767_225_600;
 /// The longest seeded delay of offloaded work on a healthy host, in microseconds.
 pub const OFFLOAD_DELAY_US_MAX: u64 = 1_500;
 
-/// What of a host outlives its crashes: its disk, its clock's skew, its randomness.
+/// How often frozen work looks whether it may go on.
+const FROZEN_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How often fast timers gain.
+const FAST_TIMERS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What of a host outlives its crashes: its disk, its clock, its randomness.
 #[derive(Clone)]
 pub struct Host {
     pub name: String,
     pub disk: SimDisk,
+    pub clock: SimClock,
+    pub connections: Connections,
     random: Arc<SeededRandom>,
-    skew: Duration,
-    offload_delay_us_max: Arc<AtomicU64>,
+    work: Arc<Work>,
+}
+
+/// How blocking work and timers behave.
+struct Work {
+    delay_us_max: AtomicU64,
+    frozen: AtomicBool,
+    fast_timers_us: AtomicU64,
 }
 
 impl Host {
-    /// A host whose clock is ahead by up to `skew_ms_max`.
+    /// A host whose clock is off by up to `skew_ms_max` either way.
     pub fn new(seed: u64, name: &str, skew_ms_max: u64) -> Self {
         let random = SeededRandom::derive(seed, name);
-        let skew = Duration::from_millis(random.below(skew_ms_max.saturating_add(1)));
+        let skew_us = random.below(2_000 * skew_ms_max + 1) as i64 - 1_000 * skew_ms_max as i64;
+        let work = Work {
+            delay_us_max: AtomicU64::new(OFFLOAD_DELAY_US_MAX),
+            frozen: AtomicBool::new(false),
+            fast_timers_us: AtomicU64::new(0),
+        };
         Self {
             name: name.to_owned(),
             disk: SimDisk::new(seed, name),
+            clock: SimClock::new(skew_us),
+            connections: Connections::default(),
             random: Arc::new(random),
-            skew,
-            offload_delay_us_max: Arc::new(AtomicU64::new(OFFLOAD_DELAY_US_MAX)),
+            work: Arc::new(work),
         }
     }
 
     /// From now on offloaded work, which is what reaches the disk, is delayed by up to so many microseconds.
     pub fn set_offload_delay_us_max(&self, delay_us_max: u64) {
-        self.offload_delay_us_max.store(delay_us_max, Relaxed);
+        self.work.delay_us_max.store(delay_us_max, Relaxed);
+    }
+
+    /// While frozen, offloaded work does not go on.
+    pub fn set_frozen(&self, frozen: bool) {
+        self.work.frozen.store(frozen, Relaxed);
+    }
+
+    /// From now on the host's timers gain about so many microseconds in each 100 ms. It takes
+    /// [`Host::keep_time`] to run on the host.
+    pub fn set_fast_timers_us(&self, gain_us: u64) {
+        self.work.fast_timers_us.store(gain_us, Relaxed);
+    }
+
+    /// Runs for ever on the host and moves its timers ahead while they are fast. `tick` is the simulation's
+    /// step: an advance gains only what goes beyond it.
+    pub async fn keep_time(&self, tick: Duration) {
+        loop {
+            tokio::time::sleep(FAST_TIMERS_INTERVAL).await;
+            let gain_us = self.work.fast_timers_us.load(Relaxed);
+            if gain_us > 0 {
+                tokio::time::advance(tick + Duration::from_micros(gain_us)).await;
+            }
+        }
     }
 
     /// The world as a process on this host sees it.
     pub fn env(&self) -> Env {
         Env::from_parts(
-            Arc::new(SimWallClock(self.skew)),
+            Arc::new(self.clock.clone()),
             Arc::new(Shared(self.random.clone())),
-            Arc::new(SimNet),
+            Arc::new(SimNet(self.connections.clone())),
             Arc::new(self.disk.clone()),
             Arc::new(SimTls),
-            Arc::new(SimOffload { random: self.random.clone(), delay_us_max: self.offload_delay_us_max.clone() }),
+            Arc::new(SimOffload { random: self.random.clone(), work: self.work.clone() }),
         )
     }
 }
@@ -67,25 +109,21 @@ impl Random for Shared {
     }
 }
 
-struct SimWallClock(Duration);
-
-impl WallClock for SimWallClock {
-    fn since_unix_epoch(&self) -> Duration {
-        Duration::from_secs(EPOCH_UNIX_S) + turmoil::sim_elapsed().unwrap_or_default() + self.0
-    }
-}
-
 /// Runs work in place, after a delay that stands for the thread pool and the device.
 struct SimOffload {
     random: Arc<SeededRandom>,
-    delay_us_max: Arc<AtomicU64>,
+    work: Arc<Work>,
 }
 
 impl Offload for SimOffload {
     fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
-        let delay = Duration::from_micros(self.random.below(self.delay_us_max.load(Relaxed)));
+        let delay = Duration::from_micros(self.random.below(self.work.delay_us_max.load(Relaxed)));
+        let state = self.work.clone();
         Box::pin(async move {
             tokio::time::sleep(delay).await;
+            while state.frozen.load(Relaxed) {
+                tokio::time::sleep(FROZEN_POLL_INTERVAL).await;
+            }
             work();
         })
     }

@@ -1,17 +1,18 @@
 //! The simulated world: an [`keelstone_env::Env`] for every host, on turmoil.
 //!
-//! The fault model:
-//! - network: partitions (two-way, one-way), held and released links, latency; no message is altered.
+//! What it can do to a host (the fault model is written where faults are chosen, in `sim-tests/scenarios`):
+//! - network: links cut, one-way, held, reordered, slow (turmoil), connections reset ([`Connections`]).
 //! - process: crash at any await point; memory is gone, the disk stays.
-//! - disk: at a crash the writes and names that were not synced are cut at a seeded point, the last write
-//!   may be torn; synced data stays. Planted: a disk that lies about its syncs ([`DiskFaults::lying_sync`]).
-//! - time: tokio's virtual clock; wall clocks with a seeded skew for each host.
+//! - disk: lost unsynced data, torn writes, and [`DiskFaults`].
+//! - time: tokio's virtual clock, which may run fast ([`Host::keep_time`]); wall clocks ([`SimClock`]).
 //!
 //! One seed per OS process: task ids and tokio's seeds outlive a simulation in the same process.
 
 #[cfg(not(tokio_unstable))]
 compile_error!("build with --cfg tokio_unstable (see .cargo/config.toml; a RUSTFLAGS variable overrides it)");
 
+mod clock;
+mod connections;
 mod determinism;
 mod disk;
 mod event_hash;
@@ -20,8 +21,10 @@ mod net;
 mod random;
 mod tls;
 
+pub use clock::SimClock;
+pub use connections::Connections;
 pub use determinism::Determinism;
-pub use disk::{DiskFaults, SimDisk};
+pub use disk::{Damage, DiskFaults, PowerCut, SimDisk};
 pub use event_hash::EventHash;
 pub use host::{Host, EPOCH_UNIX_S, OFFLOAD_DELAY_US_MAX};
 pub use random::SeededRandom;

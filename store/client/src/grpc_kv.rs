@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use keelstone_env::fault::{self, Point};
 use keelstone_env::{channel, ChannelOptions, ClientTls, Env};
 use keelstone_etcd_api::pb::{
     self, kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
@@ -119,6 +120,7 @@ impl GrpcKv {
                 Kind::Read => end.min(Instant::now() + attempt_max),
                 Kind::Write => end,
             };
+            fault::pause(Point::ClientAttempt).await;
             let mut sent = Request::new(request.clone());
             sent.set_timeout(attempt_end.saturating_duration_since(Instant::now()));
             let (error, verdict) = match timeout_at(attempt_end, call(member.channel.clone(), sent)).await {

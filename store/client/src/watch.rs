@@ -1,4 +1,5 @@
 use futures::StreamExt;
+use keelstone_env::fault::{self, Point};
 use keelstone_etcd_api::pb::{self, watch_client::WatchClient, watch_request::RequestUnion};
 use tokio::sync::mpsc;
 use tonic::{transport::Channel, Request, Status, Streaming};
@@ -29,6 +30,7 @@ pub(crate) async fn open(
     });
     let mut request = Request::new(outgoing);
     request.metadata_mut().insert("hasleader", "true".parse().map_err(|_| Status::internal("metadata"))?);
+    fault::pause(Point::ClientWatch).await;
     let mut answers = client.watch(request).await?.into_inner();
     let created = answers.message().await?.ok_or_else(|| Status::unavailable("the watch stream ended"))?;
     Ok(OpenWatch { requests, created, answers })

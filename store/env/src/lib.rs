@@ -9,6 +9,7 @@
 
 mod disk;
 mod env;
+pub mod fault;
 mod grpc;
 mod net;
 mod offload;

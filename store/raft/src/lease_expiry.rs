@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use keelstone_env::fault::{self, Point, Sight};
 use keelstone_mvcc::{Command, LeaseExpire, Op};
 use prost::Message;
 
@@ -19,6 +20,8 @@ pub(crate) async fn run(core: Arc<Core>) {
         if core.clocks.wants_list() {
             let mvcc = Arc::clone(&core.mvcc);
             let leases = core.env.offload(move || mvcc.leases()).await;
+            fault::pause(Point::LeaseList).await;
+            fault::sight(Sight::LeaseListed);
             core.clocks.list(&leases);
         }
         if core.clocks.next().is_some_and(|next| next <= core.env.now()) {
@@ -30,12 +33,16 @@ pub(crate) async fn run(core: Arc<Core>) {
 /// Proposes what is due, here and nowhere else: another leader counts for itself.
 async fn expire(core: &Core) {
     let Some((term, due)) = core.clocks.due(LEASE_EXPIRIES_BATCH_MAX) else { return };
+    fault::pause(Point::LeaseExpire).await;
     let commands = due.iter().map(|id| command(term, *id)).collect();
     let mut outcomes = core.write_here(commands).await.boxed();
     let deadline = core.deadline();
     for id in due {
         match tokio::time::timeout_at(deadline, outcomes.next()).await {
-            Ok(Some(Outcome::Answered(_))) => core.clocks.settled(id),
+            Ok(Some(Outcome::Answered(_))) => {
+                fault::sight(Sight::LeaseExpired);
+                core.clocks.settled(id);
+            }
             // Proposing it twice is harmless: the second finds nothing.
             _ => core.clocks.retry(term, id, RETRY_PAUSE),
         }

@@ -4,6 +4,7 @@ use std::{fmt::Debug, io, ops::Bound, ops::RangeBounds};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{stream, Stream, StreamExt};
+use keelstone_env::fault::{self, Point, Sight};
 use keelstone_wal::{LogEntry, Wal};
 use openraft::{
     storage::{IOFlushed, RaftLogStorage},
@@ -30,6 +31,7 @@ impl LogStore {
 
     /// The entries of `start..end` that exist; with `bytes_max`, possibly only the first ones.
     pub(crate) async fn entries(&self, start: u64, end: u64, bytes_max: Option<u64>) -> io::Result<Vec<Entry>> {
+        fault::pause(Point::LogRead).await;
         let entries = self.wal.read(start, end, bytes_max).await?;
         entries.into_iter().map(entry_in).collect()
     }
@@ -154,6 +156,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        fault::pause(Point::LogVote).await;
         Ok(self.wal.save_vote(convert::vote_out(vote).encode_to_vec().into()).await?)
     }
 
@@ -174,15 +177,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<LogEntry> = entries.into_iter().map(entry_out).collect();
+        fault::pause(Point::LogAppend).await;
         let flushed = Box::new(|result: Result<(), _>| callback.io_completed(result.map_err(io::Error::from)));
         Ok(self.wal.append(entries, flushed).await?)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        fault::pause(Point::LogTruncate).await;
+        fault::sight(Sight::LogTruncated);
         Ok(self.wal.truncate(last.map_or(0, |last| last.index() + 1)).await?)
     }
 
     async fn purge(&mut self, through: LogId) -> Result<(), io::Error> {
+        fault::pause(Point::LogPurge).await;
+        fault::sight(Sight::LogPurged);
         Ok(self.wal.purge(through.index(), encode_log_id(&through)).await?)
     }
 }

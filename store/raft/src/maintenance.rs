@@ -3,6 +3,7 @@
 
 use std::{sync::atomic::Ordering, sync::Arc, time::Duration};
 
+use keelstone_env::fault::{self, Point};
 use openraft::async_runtime::WatchReceiver;
 
 use crate::core::Core;
@@ -29,6 +30,7 @@ async fn round(core: &Core) -> Result<(), String> {
         return Ok(());
     }
     core.progress.unflushed_bytes.store(0, Ordering::Relaxed);
+    fault::pause(Point::Flush).await;
     let mvcc = Arc::clone(&core.mvcc);
     let durable = core.env.offload(move || mvcc.flush()).await.map_err(|error| error.to_string())?;
     purge(core, durable).await
@@ -43,6 +45,7 @@ async fn purge(core: &Core, durable: u64) -> Result<(), String> {
     }
     // openraft purges only what a snapshot covers. Ours is a view of the live state: asking for one costs
     // nothing and tells openraft how far that state reaches.
+    fault::pause(Point::Purge).await;
     core.raft.trigger().snapshot().await.map_err(|error| error.to_string())?;
     let mut metrics = core.raft.metrics();
     let noted = async {

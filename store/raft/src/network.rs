@@ -3,6 +3,7 @@
 use std::{future::Future, io, time::Duration};
 
 use futures::{future::BoxFuture, stream::BoxStream, Stream, StreamExt};
+use keelstone_env::fault::{self, Point};
 use keelstone_env::Env;
 use openraft::{
     errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
@@ -97,6 +98,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
     {
         Box::pin(async move {
             let opened = async {
+                fault::pause(Point::PeerAppend).await;
                 let mut client = self.client()?;
                 within(option.hard_ttl(), client.append_stream(input.map(convert::append_out))).await
             };
@@ -117,6 +119,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, Error> {
         let mut client = self.client()?;
+        fault::pause(Point::PeerVote).await;
         let response = within(option.hard_ttl(), client.vote(convert::vote_request_out(&request))).await?;
         convert::vote_response_in(response).map_err(unreachable)
     }
@@ -205,6 +208,7 @@ fn snapshot_parts(env: Env, vote: Vote, snapshot: Snapshot) -> impl Stream<Item 
         let SnapshotHandle::Pinned(mut pinned) = snapshot.snapshot else { return };
         let mut sent = 0;
         loop {
+            fault::pause(Point::SnapshotChunk).await;
             let (view, chunk) = env.offload(move || { let chunk = pinned.next_chunk(); (pinned, chunk) }).await;
             pinned = view;
             match chunk {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use keelstone_env::fault::{self, Point};
 use keelstone_env::Env;
 use keelstone_etcd_api::ApiError;
 use keelstone_mvcc::{Command, Mvcc, Op, Response};
@@ -210,6 +211,7 @@ impl RaftNode {
         let core = self.core();
         let end = self.inner.reads.index(true, deadline).await?;
         core.wait_applied(end, deadline).await?;
+        fault::pause(Point::LeaseRenew).await;
         let Some(lease) = core.mvcc.lease(id) else { return Ok(None) };
         if renew && !core.clocks.renew(lease) {
             // Being revoked, or this member leads no more; in the latter case the next leader decides.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use keelstone_env::fault::{self, Point, Sight};
 use keelstone_mvcc::Response;
 use tokio::{
     sync::{mpsc, oneshot, OwnedSemaphorePermit, Semaphore},
@@ -36,6 +37,14 @@ impl Pending {
     }
 }
 
+fn batch_max() -> usize {
+    if fault::rare(Point::ProposerOne) {
+        1
+    } else {
+        PROPOSALS_BATCH_MAX
+    }
+}
+
 pub(crate) struct Proposer {
     core: Arc<Core>,
     /// Where commands go back to that certainly were not taken.
@@ -51,7 +60,7 @@ impl Proposer {
     /// Runs until the node is gone.
     pub(crate) async fn run(self, mut queue: mpsc::Receiver<Pending>) {
         let mut waiting = Vec::new();
-        while queue.recv_many(&mut waiting, PROPOSALS_BATCH_MAX).await > 0 {
+        while queue.recv_many(&mut waiting, batch_max()).await > 0 {
             for batch in cut(std::mem::take(&mut waiting)) {
                 self.dispatch(batch).await;
             }
@@ -61,6 +70,7 @@ impl Proposer {
     /// Sends one batch on its way as soon as there is room and a leader.
     async fn dispatch(&self, mut batch: Vec<Pending>) {
         let Ok(room) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
+        fault::pause(Point::ProposerBatch).await;
         batch = expire(batch, self.core.env.now(), &RaftError::Timeout);
         loop {
             let Some(earliest) = batch.iter().map(|pending| pending.deadline).min() else { return };
@@ -87,6 +97,7 @@ impl Proposer {
         let mut outcomes = self.core.write_here(commands).await.boxed();
         let again = self.again.clone();
         self.core.env.spawn(async move {
+            fault::pause(Point::ProposerAnswer).await;
             let mut refused = Vec::new();
             for pending in batch {
                 match tokio::time::timeout_at(pending.deadline, outcomes.next()).await {
@@ -106,6 +117,7 @@ impl Proposer {
         self.core.env.spawn(async move {
             let latest = batch.iter().map(|pending| pending.deadline).max();
             let commands = batch.iter().map(|pending| pending.command.clone()).collect();
+            fault::pause(Point::ProposerForward).await;
             let call = client.forward(peer::ForwardRequest { commands });
             let answer = match latest {
                 Some(latest) => tokio::time::timeout_at(latest, call).await,
@@ -138,6 +150,7 @@ fn answer_all(batch: Vec<Pending>, outcomes: Vec<peer::Outcome>) -> Vec<Pending>
 }
 
 fn unknown(batch: Vec<Pending>, why: &str) -> Vec<Pending> {
+    fault::sight(Sight::LeaderChangedInFlight);
     for pending in batch {
         pending.end(Err(RaftError::Unknown(why.to_owned())));
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use keelstone_env::fault::{self, Point};
 use openraft::{LinearizerOption, ReadPolicy};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -72,6 +73,7 @@ async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Reader>) {
 
 /// One round for all `readers`; returns those for whom it must be repeated.
 async fn round(core: &Core, readers: Vec<Reader>) -> Vec<Reader> {
+    fault::pause(Point::ReadRound).await;
     let now = core.env.now();
     let (readers, over): (Vec<_>, Vec<_>) = readers.into_iter().partition(|reader| reader.deadline > now);
     end(over, &Err(RaftError::NoLeader));
@@ -113,7 +115,10 @@ fn end(readers: Vec<Reader>, result: &Result<u64, RaftError>) {
 async fn confirm(core: &Core) -> Result<u64, Option<RaftError>> {
     let option = LinearizerOption::from(ReadPolicy::ReadIndex).with_wait_timeout(core.config.timing.election_max);
     match core.raft.get_read_linearizer(option).await {
-        Ok(linearizer) => Ok(linearizer.read_log_id().index() + 1),
+        Ok(linearizer) => {
+            fault::pause(Point::ReadConfirmed).await;
+            Ok(linearizer.read_log_id().index() + 1)
+        }
         Err(openraft::errors::RaftError::APIError(_)) => Err(None),
         Err(openraft::errors::RaftError::Fatal(fatal)) => Err(Some(fatal.into())),
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::{stream::BoxStream, StreamExt};
+use keelstone_env::fault::{self, Point};
 use keelstone_mvcc::Command;
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest};
 use prost::Message;
@@ -73,6 +74,7 @@ impl PeerHandler {
         loop {
             match next_part(&mut parts).await? {
                 Some(Part::Chunk(chunk)) => {
+                    fault::pause(Point::SnapshotReceive).await;
                     let pushed = core.env.offload(move || {
                         let mut spool = spool;
                         spool.push(&chunk).map(|()| spool)

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use keelstone_env::fault::{self, Point, Sight};
 use keelstone_env::Env;
 use keelstone_mvcc::{Applied, Command, Entry as MvccEntry, Mvcc, Payload, Reply};
 use keelstone_wal::Wal;
@@ -85,7 +86,7 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        self.entries.len() >= APPLY_BATCH_MAX || self.bytes >= APPLY_BATCH_BYTES_MAX
+        fault::rare(Point::ApplyOne) || self.entries.len() >= APPLY_BATCH_MAX || self.bytes >= APPLY_BATCH_BYTES_MAX
     }
 }
 
@@ -166,9 +167,11 @@ impl StateMachine {
         // A quorum may have what this member has not written yet. What is applied must never be ahead of the
         // local log, or a crash would lose it here after clients have read it here.
         self.wal.wait_durable(last).await?;
+        fault::pause(Point::ApplyBatch).await;
         let mvcc = Arc::clone(&self.mvcc);
         let entries = batch.entries;
         let replies = self.env.offload(move || mvcc.apply(entries)).await.map_err(io::Error::other)?;
+        fault::pause(Point::ApplyAnswer).await;
         self.note_applied(last, batch.bytes);
         answer(batch.responders, replies);
         Ok(())
@@ -228,7 +231,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             membership: convert::stored_membership_out(&meta.last_membership).encode_to_vec().into(),
         };
         let mvcc = Arc::clone(&self.mvcc);
+        fault::pause(Point::SnapshotInstall).await;
         self.env.offload(move || snapshot.install(&mvcc, applied)).await?;
+        fault::pause(Point::SnapshotInstalled).await;
+        fault::sight(Sight::SnapshotSent);
         self.progress.applied.send_replace(log_id.index() + 1);
         tracing::info!(index = log_id.index(), "snapshot installed");
         Ok(())

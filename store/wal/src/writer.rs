@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
+use keelstone_env::fault::{self, Point, Sight};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -51,6 +52,7 @@ impl Writer {
     pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Operation>) {
         let mut operations = Vec::new();
         while queue.recv_many(&mut operations, BATCH_OPS_MAX).await > 0 {
+            fault::pause(Point::WalBatch).await;
             let Some(current) = self.current.take() else { break };
             let batch = self.encode(&current, operations.drain(..));
             let (waiters, result) = self.commit(current, batch).await;
@@ -141,6 +143,7 @@ impl Writer {
             })
             .await;
         self.current = Some(current);
+        fault::pause(Point::WalWritten).await;
         match result {
             Ok(closed) => {
                 self.closed.extend(closed);
@@ -161,6 +164,7 @@ impl Writer {
         if count == 0 {
             return;
         }
+        fault::pause(Point::WalRemove).await;
         let sequences: Vec<u64> = self.closed.iter().take(count).map(|(sequence, _)| *sequence).collect();
         let shared = Arc::clone(&self.shared);
         let removed = self
@@ -169,7 +173,10 @@ impl Writer {
             .offload(move || segment::remove(&**shared.env.disk(), &shared.options.dir, &sequences))
             .await;
         match removed {
-            Ok(()) => drop(self.closed.drain(..count)),
+            Ok(()) => {
+                fault::sight(Sight::SegmentRemoved);
+                self.closed.drain(..count);
+            }
             Err(error) => {
                 tracing::warn!(%error, "purged log segments could not be removed");
                 // Those that are gone already must not be tried again.

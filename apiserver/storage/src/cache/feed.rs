@@ -6,6 +6,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt;
+use keelstone_env::fault::{self, Point, Sight};
 use keelstone_env::Env;
 use keelstone_etcd_api::{mvccpb, pb};
 use keelstone_machinery::gvk::GroupResource;
@@ -177,6 +178,7 @@ async fn run(shared: Arc<Shared>) {
                     FeedEnd::Broken => resume = Some(from.max(*shared.revision.borrow())),
                     FeedEnd::Compacted => {
                         tracing::info!(after = *shared.revision.borrow(), "the feed fell behind compaction");
+                        fault::sight(Sight::CacheRestarted);
                         shared.open.send_replace(None);
                         shared.resources().values().for_each(|cache| shared.refill(cache));
                         resume = None;
@@ -214,6 +216,9 @@ async fn open(shared: &Arc<Shared>, resume: Option<i64>) -> Option<(WatchStream,
 
 /// Reads the feed until it ends.
 async fn follow(shared: &Arc<Shared>, mut stream: WatchStream) -> FeedEnd {
+    if fault::rare(Point::CacheRestart) {
+        return FeedEnd::Compacted;
+    }
     let mut check_wait = FEED_CHECK_INTERVAL;
     let mut behind: Option<i64> = None;
     loop {
@@ -228,6 +233,7 @@ async fn follow(shared: &Arc<Shared>, mut stream: WatchStream) -> FeedEnd {
                     tracing::warn!(reason = %response.cancel_reason, "the store canceled the feeding watch");
                     return FeedEnd::Broken;
                 }
+                fault::pause(Point::CacheFeed).await;
                 if !response.events.is_empty() {
                     shared.distribute(&response.events);
                 } else if !response.created {

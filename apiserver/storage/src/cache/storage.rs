@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keelstone_env::fault::{self, Point};
 use keelstone_machinery::{
     gvk::GroupResource,
     status::{ApiResult, ApiStatus},
@@ -36,6 +37,9 @@ impl CachedStorage {
     /// # Errors
     /// 503 or 504 if the store's revision is needed and has no quorum; 504 for a revision in the future.
     pub(super) async fn fresh(&self, freshness: Freshness) -> ApiResult<bool> {
+        if fault::rare(Point::CacheFresh) && freshness != Freshness::Any {
+            return Ok(false);
+        }
         match freshness {
             Freshness::Any => Ok(self.cache.read().filled()),
             Freshness::Exact(_) => Ok(false),

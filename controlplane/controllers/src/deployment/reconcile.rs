@@ -8,6 +8,7 @@ use k8s_openapi::api::{
 use keelstone_client::{
     split_key, Client, ClientError, ClientResult, DeleteOptions, EventRecorder, Index, Object, Store,
 };
+use keelstone_env::fault::{self, Point};
 use keelstone_runtime::{
     constants::CATCH_UP_RETRY_MS, Action as Next, Controller, Expectations, ReconcileError, Reconciler, SharedInformers,
 };
@@ -114,6 +115,7 @@ impl DeploymentController {
 
     /// Writes the actions in order, each only if those before it succeeded.
     async fn act(&self, deployment: &Deployment, plan: &Plan) -> Result<(), ReconcileError> {
+        fault::pause(Point::DeploymentRollout).await;
         let api = self.client.namespaced::<ReplicaSet>(deployment.namespace());
         let key = deployment.key();
         for (index, action) in plan.actions.iter().enumerate() {

@@ -6,6 +6,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use keelstone_client::{split_key, Client, ClientResult, DeleteOptions, EventRecorder, Index, Object, Store};
+use keelstone_env::fault::{self, Point};
 use keelstone_runtime::{
     constants::CATCH_UP_RETRY_MS, Action, Controller, Expectations, ReconcileError, Reconciler, SharedInformers,
 };
@@ -59,6 +60,7 @@ impl EndpointSliceController {
     }
 
     async fn act(&self, service: &Service, plan: Plan) -> ClientResult<()> {
+        fault::pause(Point::EndpointsWrite).await;
         let key = service.key();
         let api = self.client.namespaced::<EndpointSlice>(service.namespace());
         for slice in &plan.create {

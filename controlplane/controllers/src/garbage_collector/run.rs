@@ -10,6 +10,7 @@ use futures::{
     FutureExt, StreamExt,
 };
 use keelstone_client::{CancellationToken, Client, DynamicObject, Object, StoreEvent};
+use keelstone_env::fault::{self, Point};
 use keelstone_machinery::gvk::GroupVersionResource;
 use keelstone_runtime::{ReconcileError, SharedInformers, WorkQueue};
 use tokio::time::{sleep, timeout};
@@ -116,6 +117,7 @@ impl GarbageCollector {
     async fn worker(&self) {
         let queue = &self.collector.queue;
         while let Some(key) = queue.get().await {
+            fault::pause(Point::GarbageDelete).await;
             match self.collector.collect(&key).await {
                 Ok(()) => queue.forget(&key),
                 Err(error) => {

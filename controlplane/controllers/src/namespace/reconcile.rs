@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use keelstone_client::{
     Client, ClientError, ClientResult, DeleteOptions, DynamicObject, ListOptions, Object, Propagation, Store,
 };
+use keelstone_env::fault::{self, Point};
 use keelstone_runtime::{Action, Controller, ReconcileError, Reconciler, SharedInformers};
 
 use super::plan::{self, Outcome};
@@ -33,6 +34,7 @@ impl NamespaceController {
 
     /// Deletes everything that may be deleted by now, and says what is left.
     async fn empty(&self, namespace: &str, served: &Served) -> Result<Outcome, ClientError> {
+        fault::pause(Point::NamespaceDelete).await;
         let mut outcome = Outcome {
             undiscovered: served.failed.iter().map(|(group, error)| format!("{group}: {error}")).collect(),
             ..Outcome::default()

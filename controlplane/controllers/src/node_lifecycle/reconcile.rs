@@ -13,6 +13,7 @@ use keelstone_client::{
     CancellationToken, Client, ClientError, ClientResult, EventRecorder, EventType, Object, ObjectRef, Patch,
     PatchOptions, Store, StoreEvent,
 };
+use keelstone_env::fault::{self, Point};
 use keelstone_runtime::SharedInformers;
 use serde_json::{json, Value};
 use tokio::time::Instant;
@@ -131,6 +132,7 @@ impl NodeLifecycle {
 
     /// Looks at all nodes.
     async fn monitor(&mut self) {
+        fault::pause(Point::NodeMonitor).await;
         let nodes = self.nodes.list();
         let present: BTreeSet<&str> = nodes.iter().map(|node| node.name()).collect();
         self.seen.retain(|name, _| present.contains(name.as_str()));

@@ -11,6 +11,7 @@ use keelstone_client::{
     parse_version, split_key, Client, ClientError, ClientResult, DeleteOptions, EventRecorder, ListOptions, Object,
     Store,
 };
+use keelstone_env::fault::{self, Point};
 use keelstone_runtime::{
     constants::CATCH_UP_RETRY_MS, Action, Controller, Expectations, ReconcileError, Reconciler, SharedInformers,
 };
@@ -134,6 +135,7 @@ impl ReplicaSetController {
     /// Creates pods in batches that double while all goes well, so that a mistake in the template costs one
     /// request and not hundreds.
     async fn create(&self, set: &ReplicaSet, count: usize) -> Result<(), ClientError> {
+        fault::pause(Point::ReplicaSetManage).await;
         let api = self.client.namespaced::<Pod>(set.namespace());
         let pod = plan::new_pod(set);
         let (mut left, mut batch) = (count, SLOW_START_BATCH);

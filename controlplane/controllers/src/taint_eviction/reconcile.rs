@@ -10,6 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use keelstone_client::{Client, ClientResult, DeleteOptions, EventRecorder, Object, Store};
+use keelstone_env::fault::{self, Point, Sight};
 use keelstone_runtime::{Action, Controller, ReconcileError, Reconciler, SharedInformers};
 use tokio::time::Instant;
 
@@ -77,6 +78,8 @@ impl TaintEviction {
         if stay_of(pod, taints_of(&node)) == Stay::Forever {
             return Ok(());
         }
+        fault::pause(Point::TaintEvict).await;
+        fault::sight(Sight::PodEvicted);
         let api = self.client.namespaced::<Pod>(pod.namespace());
         let text = format!("Marking for deletion Pod {}", pod.key());
         self.events.normal(pod, "TaintManagerEviction", text);

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use keelstone_env::fault::{self, Point, Sight};
 use keelstone_etcd_api::mvccpb;
 use tokio::sync::Notify;
 
@@ -45,7 +46,8 @@ impl Watcher {
             self.ended = true;
             return Ok(Some(WatchBatch::Compacted { compact_revision }));
         }
-        let events_max = self.shared.options.watch_batch_events_max.max(1);
+        let events_max =
+            if fault::rare(Point::WatchSlow) { 1 } else { self.shared.options.watch_batch_events_max.max(1) };
         while !self.ended {
             let read = match self.shared.hub.work(self.id, events_max) {
                 Work::Idle { revision } => {
@@ -66,6 +68,7 @@ impl Watcher {
             };
             match read {
                 CaughtUp::Compacted { compact_revision } => {
+                    fault::sight(Sight::WatcherCompacted);
                     self.ended = true;
                     return Ok(Some(WatchBatch::Compacted { compact_revision }));
                 }
@@ -99,6 +102,8 @@ impl Watcher {
     }
 
     async fn read_store(&self, from: i64, upto: i64, events_max: usize) -> Result<CaughtUp, MvccError> {
+        fault::pause(Point::WatchCatchUp).await;
+        fault::sight(Sight::WatcherSlow);
         match self.shared.options.env.clone() {
             Some(env) => {
                 let (shared, filter) = (Arc::clone(&self.shared), Arc::clone(&self.filter));

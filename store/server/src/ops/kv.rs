@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use keelstone_env::fault::{self, Point};
 use keelstone_etcd_api::{pb, ApiError};
 use keelstone_mvcc::{check, Op, Response};
 use keelstone_raft::RaftError;
@@ -18,6 +19,7 @@ impl Member {
         if !request.serializable {
             self.read_index().await?;
         }
+        fault::pause(Point::RangeRead).await;
         let mut response = self.read(request).await?;
         self.fill_header(&mut response.header);
         Ok(response)
@@ -58,6 +60,7 @@ impl Member {
 
     pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, RaftError> {
         check::txn(&request, self.limits.txn_ops_max)?;
+        fault::pause(Point::TxnChecked).await;
         let _place = self.admit_write(&request)?;
         match self.propose(Op::Txn(request)).await? {
             Response::Txn(mut response) => {
@@ -88,7 +91,9 @@ impl Member {
         let _alone = self.compaction.lock().await;
         loop {
             let mvcc = Arc::clone(&self.mvcc);
-            let step = self.env.offload(move || mvcc.compact_step(COMPACT_STEP_BUDGET)).await;
+            fault::pause(Point::CompactStep).await;
+            let budget = if fault::rare(Point::CompactSmall) { 1 } else { COMPACT_STEP_BUDGET };
+            let step = self.env.offload(move || mvcc.compact_step(budget)).await;
             match step {
                 Ok(true) if !self.stopping.is_cancelled() => tokio::time::sleep(COMPACT_STEP_PAUSE).await,
                 Ok(_) => return Ok(()),

@@ -5,6 +5,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use keelstone_env::fault::{self, Point};
 use keelstone_etcd_api::{
     pb::{self, watch_create_request::FilterType, watch_request::RequestUnion},
     ApiError,
@@ -118,6 +119,7 @@ impl Session {
     }
 
     async fn create(&mut self, request: pb::WatchCreateRequest) {
+        fault::pause(Point::WatchCreate).await;
         let revision = self.member.mvcc.revision();
         let key = if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key.clone() };
         let to_the_end = request.range_end == Bytes::from_static(&[0]);

@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use keelstone_env::fault::{self, Point};
 use keelstone_etcd_api::{pb, ApiError};
 use keelstone_mvcc::{WatchBatch, Watcher};
 use tokio::{
@@ -85,11 +86,13 @@ impl WatchTask {
             match batch {
                 Ok(Some(WatchBatch::Events { revision, events })) => {
                     busy = true;
+                    fault::pause(Point::WatchBatch).await;
                     if !self.send_events(revision, events).await {
                         return;
                     }
                 }
                 Ok(Some(WatchBatch::Progress { revision })) => {
+                    fault::pause(Point::WatchProgress).await;
                     if std::mem::take(&mut tick_asked) && !self.send(self.response(revision)).await {
                         return;
                     }

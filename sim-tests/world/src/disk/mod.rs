@@ -16,14 +16,9 @@ use keelstone_env::{Disk, DiskFile, OpenMode, Random};
 
 use crate::SeededRandom;
 
-/// What goes wrong on a disk, beside crashes.
-#[derive(Clone, Debug, Default)]
-pub struct DiskFaults {
-    /// Syncs answer without having done anything: the planted defect that durability checks must find.
-    pub lying_sync: bool,
-    /// Writes fail with "no space" while the files together are larger than this.
-    pub capacity_bytes: Option<u64>,
-}
+mod faults;
+
+pub use faults::{Damage, DiskFaults, PowerCut};
 
 #[derive(Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
@@ -37,7 +32,11 @@ struct State {
     names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
     pending_names: Vec<NameChange>,
+    /// Syncs and renames so far.
     syncs: u64,
+    power_gone: bool,
+    misdirect_next: bool,
+    damage: Vec<Damage>,
 }
 
 #[derive(Default)]
@@ -50,6 +49,23 @@ struct Inode {
 enum Change {
     Write { offset: usize, data: Vec<u8> },
     SetLength(usize),
+}
+
+impl Inode {
+    /// Keeps a seeded prefix of the changes; the one after it may be torn.
+    fn lose_unsynced(&mut self, random: &SeededRandom) {
+        let kept = random.below(self.pending.len() as u64 + 1) as usize;
+        let torn = random.chance(50);
+        for (i, change) in self.pending.drain(..).enumerate().take(kept + usize::from(torn)) {
+            let keep_bytes = match &change {
+                Change::Write { data, .. } if i == kept => random.below(data.len() as u64 + 1) as usize,
+                _ if i == kept => break,
+                _ => usize::MAX,
+            };
+            apply(&mut self.durable, &change, keep_bytes);
+        }
+        self.current.clone_from(&self.durable);
+    }
 }
 
 /// A change of names in one folder; `None` removes the name.
@@ -93,14 +109,13 @@ impl SimDisk {
             durable_names: BTreeMap::new(),
             pending_names: Vec::new(),
             syncs: 0,
+            power_gone: false,
+            misdirect_next: false,
+            damage: Vec::new(),
         })))
     }
 
-    pub fn set_faults(&self, faults: DiskFaults) {
-        self.state().faults = faults;
-    }
-
-    /// How many syncs were asked for.
+    /// How many syncs and renames were asked for.
     pub fn syncs(&self) -> u64 {
         self.state().syncs
     }
@@ -117,28 +132,7 @@ impl SimDisk {
 
     /// The host loses its power: cuts what was not synced at seeded points. Call it while the host is down.
     pub fn crash(&self) {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        let kept = state.random.below(state.pending_names.len() as u64 + 1) as usize;
-        for change in state.pending_names.drain(..).take(kept) {
-            apply_names(&mut state.durable_names, &change);
-        }
-        state.names = state.durable_names.clone();
-        for inode in state.inodes.values_mut() {
-            let kept = state.random.below(inode.pending.len() as u64 + 1) as usize;
-            let torn = state.random.chance(50);
-            for (i, change) in inode.pending.drain(..).enumerate().take(kept + usize::from(torn)) {
-                let keep_bytes = match &change {
-                    Change::Write { data, .. } if i == kept => state.random.below(data.len() as u64 + 1) as usize,
-                    _ if i == kept => break,
-                    _ => usize::MAX,
-                };
-                apply(&mut inode.durable, &change, keep_bytes);
-            }
-            inode.current = inode.durable.clone();
-        }
-        let live: BTreeSet<u64> = state.names.values().copied().collect();
-        state.inodes.retain(|id, _| live.contains(id));
+        self.state().lose_unsynced();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,6 +141,19 @@ impl SimDisk {
 }
 
 impl State {
+    fn lose_unsynced(&mut self) {
+        let kept = self.random.below(self.pending_names.len() as u64 + 1) as usize;
+        for change in self.pending_names.drain(..).take(kept) {
+            apply_names(&mut self.durable_names, &change);
+        }
+        self.names = self.durable_names.clone();
+        for inode in self.inodes.values_mut() {
+            inode.lose_unsynced(&self.random);
+        }
+        let live: BTreeSet<u64> = self.names.values().copied().collect();
+        self.inodes.retain(|id, _| live.contains(id));
+    }
+
     fn used_bytes(&self) -> u64 {
         self.names.values().filter_map(|id| self.inodes.get(id)).map(|i| i.current.len() as u64).sum()
     }
@@ -170,21 +177,28 @@ impl State {
     }
 
     fn change(&mut self, id: u64, change: Change) -> io::Result<()> {
-        if let (Some(capacity), Change::Write { data, .. }) = (self.faults.capacity_bytes, &change) {
-            if self.used_bytes() + data.len() as u64 > capacity {
-                return Err(ErrorKind::StorageFull.into());
-            }
-        }
+        self.access()?;
+        faults::check_space(self, &change)?;
+        let (id, change) = self.misdirected(id, &change).unwrap_or((id, change));
         let inode = self.inodes.get_mut(&id).ok_or(ErrorKind::NotFound)?;
         apply(&mut inode.current, &change, usize::MAX);
         inode.pending.push(change);
         Ok(())
+    }
+
+    fn sync_names(&mut self, dir: &Path) {
+        let (synced, pending) = self.pending_names.drain(..).partition(|c: &NameChange| c.folder == dir);
+        self.pending_names = pending;
+        for change in &synced {
+            apply_names(&mut self.durable_names, change);
+        }
     }
 }
 
 impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state();
+        state.access()?;
         let found = state.names.get(path).copied();
         let id = match (mode, found) {
             (OpenMode::CreateNew, Some(_)) => return Err(ErrorKind::AlreadyExists.into()),
@@ -229,12 +243,16 @@ impl Disk for SimDisk {
         if from.parent() != to.parent() {
             return Err(io::Error::new(ErrorKind::Unsupported, "the simulated disk renames within one folder"));
         }
-        state.change_names(&folder, vec![(from.to_owned(), None), (to.to_owned(), Some(id))]);
-        Ok(())
+        state.access()?;
+        state.boundary(|state| {
+            state.change_names(&folder, vec![(from.to_owned(), None), (to.to_owned(), Some(id))]);
+            Ok(())
+        })
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
+        state.access()?;
         if !state.names.contains_key(path) {
             return Err(ErrorKind::NotFound.into());
         }
@@ -255,18 +273,14 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        state.syncs += 1;
-        if state.faults.lying_sync {
-            return Ok(());
-        }
-        let (synced, pending) = state.pending_names.drain(..).partition(|c: &NameChange| c.folder == dir);
-        state.pending_names = pending;
-        for change in &synced {
-            apply_names(&mut state.durable_names, change);
-        }
-        Ok(())
+        let mut state = self.state();
+        state.access()?;
+        state.boundary(|state| {
+            if !state.faults.lying_sync {
+                state.sync_names(dir);
+            }
+            Ok(())
+        })
     }
 }
 
@@ -293,6 +307,7 @@ impl DiskFile for SimFile {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let state = self.disk.state();
+        state.access()?;
         let content = &state.inodes.get(&self.id).ok_or(ErrorKind::NotFound)?.current;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let part = content.get(start..start.saturating_add(buffer.len())).ok_or(ErrorKind::UnexpectedEof)?;
@@ -310,82 +325,26 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let id = self.id;
         let mut state = self.disk.state();
-        state.syncs += 1;
-        if state.faults.lying_sync {
-            return Ok(());
+        if let Err(error) = state.access() {
+            if !state.power_gone {
+                state.drop_unsynced(id);
+            }
+            return Err(error);
         }
-        let inode = state.inodes.get_mut(&self.id).ok_or(ErrorKind::NotFound)?;
-        for change in inode.pending.drain(..) {
-            apply(&mut inode.durable, &change, usize::MAX);
-        }
-        Ok(())
+        state.boundary(|state| {
+            if state.faults.lying_sync {
+                return Ok(());
+            }
+            let inode = state.inodes.get_mut(&id).ok_or(ErrorKind::NotFound)?;
+            for change in inode.pending.drain(..) {
+                apply(&mut inode.durable, &change, usize::MAX);
+            }
+            Ok(())
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(disk: &SimDisk, path: &str, text: &str, sync: bool) {
-        let mut file = disk.open(Path::new(path), OpenMode::Truncate).unwrap();
-        file.write_all_at(text.as_bytes(), 0).unwrap();
-        if sync {
-            file.sync().unwrap();
-        }
-    }
-
-    #[test]
-    fn a_crash_keeps_what_was_synced_and_only_a_prefix_of_the_rest() {
-        let (mut lost, mut torn) = (0, 0);
-        for seed in 0..200 {
-            let disk = SimDisk::new(seed, "h");
-            disk.create_dir_all(Path::new("/d")).unwrap();
-            write(&disk, "/d/synced", "kept", true);
-            disk.sync_dir(Path::new("/d")).unwrap();
-            let mut file = disk.open(Path::new("/d/synced"), OpenMode::Write).unwrap();
-            file.write_all_at(b"-more", 4).unwrap();
-            disk.crash();
-            let content = String::from_utf8(disk.read(Path::new("/d/synced")).unwrap()).unwrap();
-            assert!("kept-more".starts_with(&content) && content.starts_with("kept"), "{content}");
-            lost += i32::from(content == "kept");
-            torn += i32::from(content.len() > 4 && content.len() < 9);
-        }
-        assert!(lost > 20 && torn > 20, "lost {lost}, torn {torn} of 200");
-    }
-
-    #[test]
-    fn a_name_that_was_not_synced_may_be_gone() {
-        let mut gone = 0;
-        for seed in 0..100 {
-            let disk = SimDisk::new(seed, "h");
-            disk.create_dir_all(Path::new("/d")).unwrap();
-            write(&disk, "/d/new", "x", true);
-            disk.crash();
-            gone += i32::from(!disk.exists(Path::new("/d/new")));
-        }
-        assert!((20..80).contains(&gone), "gone {gone} of 100");
-    }
-
-    #[test]
-    fn atomic_replacement_is_atomic() {
-        for seed in 0..100 {
-            let disk = SimDisk::new(seed, "h");
-            disk.create_dir_all(Path::new("/d")).unwrap();
-            disk.write_atomically(Path::new("/d/f"), b"old").unwrap();
-            disk.write_atomically(Path::new("/d/f"), b"new").unwrap();
-            disk.crash();
-            assert_eq!(disk.read(Path::new("/d/f")).unwrap(), b"new");
-        }
-    }
-
-    #[test]
-    fn a_full_disk_says_so() {
-        let disk = SimDisk::new(1, "h");
-        disk.create_dir_all(Path::new("/d")).unwrap();
-        disk.set_faults(DiskFaults { capacity_bytes: Some(10), ..DiskFaults::default() });
-        let mut file = disk.open(Path::new("/d/f"), OpenMode::Truncate).unwrap();
-        file.write_all_at(&[0; 10], 0).unwrap();
-        assert_eq!(file.write_all_at(&[0; 1], 10).unwrap_err().kind(), ErrorKind::StorageFull);
-    }
-}
+mod tests;
