@@ -12,7 +12,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Builds RocksDB's library if it is not there, and tells cargo where it is.
 ROCKS := export ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" ROCKSDB_STATIC=1
 
-.PHONY: help install build up down demo test lint unit sim e2e chaos bench bugs fmt
+.PHONY: help install build up down demo test lint unit sim e2e chaos bench figures bugs fmt
 
 help: ## says what there is
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,8 +52,13 @@ e2e: build ## every kubectl that is found against a real cluster
 chaos: build ## real processes lose masters and workers; the history is checked
 	$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone
 
-bench: build ## prints figures, asserts none
-	@$(BIN)/examples/bench
+bench: install ## compares the store with etcd in one run (QUICK=1: a few minutes); prints figures, asserts none
+	@$(ROCKS) && nice cargo build --release -p keelstone-store-bench && \
+		nice cargo build --release -p keelstone-store-server --features rocks --example store
+	@$(CARGO_TARGET_DIR)/release/keelstone-store-bench --store $(CARGO_TARGET_DIR)/release/examples/store \
+		--etcd $$(.ci/etcd)/etcd $(if $(QUICK),--quick,--write docs/performance.md)
+
+figures: build ## the other figures, on a cluster of its own (root)
 	@$(BIN)/keelstone-chaos bench --keelstone $(BIN)/keelstone
 
 bugs: ## the ledger of bugs found

@@ -16,6 +16,7 @@ const FLOORS: [&str; 6] = ["store", "apiserver", "node", "controlplane", "sim-te
 /// Which crates of its own floor a crate may name (docs/architecture.md), beside `keelstone-env`, which all may.
 const ARROWS: &[(&str, &[&str])] = &[
     ("env", &[]),
+    ("allocator", &[]),
     ("etcd-api", &[]),
     ("engine", &["env"]),
     ("engine-rocks", &["engine"]),

@@ -35,6 +35,7 @@ struct Flags {
 async fn main() -> Result<(), Failure> {
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let flags = Flags::parse();
+    keelstone_allocator::purge_in_background();
     let env = Env::os();
     let mut config = StoreConfig::new(&flags.name, InitialMember::parse_list(&flags.initial_cluster)?, &flags.data_dir);
     config.listen_client = flags.listen_client.clone();
