@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use keelstone_env::fault::{self, Point, Sight};
+use keelstone_env::{
+    bug::{self, Bug},
+    fault::{self, Point, Sight},
+};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -135,7 +138,9 @@ impl<T: Object> Reflector<T> {
         if seen > 0 {
             fault::sight(Sight::InformerRelisted);
         }
-        let list = if seen > 0 {
+        let list = if bug::planted(Bug::ListRewinds) {
+            self.api.list_all(&ListOptions { resource_version: Some("0".into()), ..options }).await?
+        } else if seen > 0 {
             let options = ListOptions {
                 resource_version: Some(seen.to_string()),
                 version_match: Some(VersionMatch::NotOlderThan),

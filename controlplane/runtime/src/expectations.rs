@@ -5,7 +5,10 @@ use std::{
 };
 
 use keelstone_client::{parse_version, Api, ClientResult, ListOptions, Object, Store};
-use keelstone_env::Env;
+use keelstone_env::{
+    bug::{self, Bug},
+    Env,
+};
 use tokio::time::Instant;
 
 use crate::constants::{EXPECTATION_S_MAX, UNCERTAIN_MS_MAX};
@@ -98,6 +101,9 @@ impl Expectations {
     /// # Errors
     /// If the version after a write of unknown outcome cannot be read.
     pub async fn caught_up<T: Object>(&self, key: &str, api: &Api<T>, store: &Store<T>) -> ClientResult<bool> {
+        if bug::planted(Bug::ExpectationsForgotten) {
+            return Ok(true);
+        }
         match self.uncertain_until(key) {
             Some(until) if self.env.now() < until => return Ok(false),
             Some(until) => {

@@ -14,7 +14,10 @@ use keelstone_client::{
     Client, EventRecorder, EventType, Informer, InformerOptions, Object, ObjectRef, Patch, PatchOptions, StoreEvent,
     Subscription,
 };
-use keelstone_env::fault::{self, Point};
+use keelstone_env::{
+    bug::{self, Bug},
+    fault::{self, Point},
+};
 use keelstone_runtime::LeaderContext;
 use serde_json::json;
 use tokio::time::{sleep_until, Instant};
@@ -82,7 +85,9 @@ impl Scheduler {
         let pods = Informer::spawn(client.resource::<Pod>(), options());
         let nodes = Informer::spawn(client.resource::<Node>(), options());
         let namespaces = Informer::spawn(client.resource::<Namespace>(), options());
-        pods.wait_synced().await;
+        if !bug::planted(Bug::SchedulerColdCache) {
+            pods.wait_synced().await;
+        }
         nodes.wait_synced().await;
         namespaces.wait_synced().await;
         Self {

@@ -123,7 +123,8 @@ proptest! {
 #[test]
 fn a_hundred_thousand_keys_make_a_tree_of_levels_in_little_memory() {
     for count in [0_u64, 1, 2, 100, 5_000, 100_000] {
-        let tree: Tree = (0..count).map(|i| (i.to_be_bytes().to_vec(), Node::Value(vec![7; (i % 50) as usize]))).collect();
+        let tree: Tree =
+            (0..count).map(|i| (i.to_be_bytes().to_vec(), Node::Value(vec![7; (i % 50) as usize]))).collect();
         let tree = Tree::from([(b"key".to_vec(), Node::Bucket(tree))]);
         let bolt = open(encode(&tree, 4096)).unwrap();
         assert_eq!(decode(&bolt.root()).unwrap(), tree);

@@ -7,6 +7,7 @@
 //! Invariant: no other product crate names `std::fs`, `std::net`, `tokio::net`, `SystemTime::now`,
 //! `Instant::now`, a random number generator or a thread. `clippy.toml` enforces it.
 
+pub mod bug;
 mod disk;
 mod env;
 pub mod fault;

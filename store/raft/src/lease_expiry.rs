@@ -3,11 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use keelstone_env::fault::{self, Point, Sight};
+use keelstone_env::{
+    bug::{self, Bug},
+    fault::{self, Point, Sight},
+};
+use keelstone_etcd_api::pb;
 use keelstone_mvcc::{Command, LeaseExpire, Op};
 use prost::Message;
 
-use crate::{constants::LEASE_EXPIRIES_BATCH_MAX, core::Core, outcome::Outcome};
+use crate::{
+    constants::LEASE_EXPIRIES_BATCH_MAX,
+    core::{Core, Leader},
+    outcome::Outcome,
+    peer,
+};
 
 /// How late a lease may end.
 const TICK: Duration = Duration::from_millis(200);
@@ -43,9 +52,20 @@ async fn expire(core: &Core) {
                 fault::sight(Sight::LeaseExpired);
                 core.clocks.settled(id);
             }
+            _ if bug::planted(Bug::DeposedLeaderRevokes) => forward_revoke(core, id).await,
             // Proposing it twice is harmless: the second finds nothing.
             _ => core.clocks.retry(term, id, RETRY_PAUSE),
         }
+    }
+}
+
+/// etcd 12528 put back: whoever leads now is told to revoke what was due here.
+async fn forward_revoke(core: &Core, id: i64) {
+    let op = Op::LeaseRevoke(pb::LeaseRevokeRequest { id });
+    let command = Command { proposer_term: 0, op: Some(op) }.encode_to_vec().into();
+    if let Ok(Leader::At(mut leader)) = core.leader(core.deadline()).await {
+        let call = leader.forward(peer::ForwardRequest { commands: vec![command] });
+        let _ = tokio::time::timeout_at(core.deadline(), call).await;
     }
 }
 

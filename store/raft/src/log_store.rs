@@ -4,7 +4,10 @@ use std::{fmt::Debug, io, ops::Bound, ops::RangeBounds};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{stream, Stream, StreamExt};
-use keelstone_env::fault::{self, Point, Sight};
+use keelstone_env::{
+    bug::{self, Bug},
+    fault::{self, Point, Sight},
+};
 use keelstone_wal::{LogEntry, Wal};
 use openraft::{
     storage::{IOFlushed, RaftLogStorage},
@@ -178,6 +181,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries: Vec<LogEntry> = entries.into_iter().map(entry_out).collect();
         fault::pause(Point::LogAppend).await;
+        if bug::planted(Bug::FlushedBeforeSync) {
+            callback.io_completed(Ok(()));
+            return Ok(self.wal.append(entries, Box::new(|_| ())).await?);
+        }
         let flushed = Box::new(|result: Result<(), _>| callback.io_completed(result.map_err(io::Error::from)));
         Ok(self.wal.append(entries, flushed).await?)
     }

@@ -3,8 +3,11 @@
 use std::{future::Future, io, time::Duration};
 
 use futures::{future::BoxFuture, stream::BoxStream, Stream, StreamExt};
-use keelstone_env::fault::{self, Point};
-use keelstone_env::Env;
+use keelstone_env::{
+    bug::{self, Bug},
+    fault::{self, Point},
+    Env,
+};
 use openraft::{
     errors::{RPCError, ReplicationClosed, StreamingError, Unreachable},
     network::{RPCOption, RaftNetworkFactory, RaftNetworkV2},
@@ -97,6 +100,12 @@ impl RaftNetworkV2<TypeConfig> for Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            if bug::planted(Bug::CommitWithoutQuorum) {
+                let client = self.client()?;
+                return Ok(input
+                    .then(move |request| append_or_forge(client.clone(), request, option.hard_ttl()))
+                    .boxed());
+            }
             let opened = async {
                 fault::pause(Point::PeerAppend).await;
                 let mut client = self.client()?;
@@ -120,8 +129,13 @@ impl RaftNetworkV2<TypeConfig> for Link {
     ) -> Result<VoteResponse<TypeConfig>, Error> {
         let mut client = self.client()?;
         fault::pause(Point::PeerVote).await;
-        let response = within(option.hard_ttl(), client.vote(convert::vote_request_out(&request))).await?;
-        convert::vote_response_in(response).map_err(unreachable)
+        match within(option.hard_ttl(), client.vote(convert::vote_request_out(&request))).await {
+            Ok(response) => convert::vote_response_in(response).map_err(unreachable),
+            Err(_) if bug::planted(Bug::VoteWithoutQuorum) => {
+                Ok(VoteResponse::new(request.vote, request.last_log_id, true))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn pre_vote(
@@ -175,6 +189,19 @@ async fn appended(answer: Result<peer::AppendResponse, Status>) -> Appended {
             tokio::time::sleep(STREAM_ERROR_PAUSE).await;
             Err(refused(&status))
         }
+    }
+}
+
+/// openraft 1802 put back: whom an append does not reach has taken it all the same.
+async fn append_or_forge(
+    mut client: Client,
+    request: AppendEntriesRequest<TypeConfig>,
+    limit: Duration,
+) -> Result<StreamAppendResult<TypeConfig>, Error> {
+    let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+    match within(limit, client.append(convert::append_out(request))).await {
+        Ok(answer) => convert::append_result_in(answer).map_err(unreachable),
+        Err(_) => Ok(Ok(last)),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keelstone_env::fault::{self, Point};
+use keelstone_env::{
+    bug::{self, Bug},
+    fault::{self, Point},
+};
 use openraft::{LinearizerOption, ReadPolicy};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -117,6 +120,9 @@ async fn confirm(core: &Core) -> Result<u64, Option<RaftError>> {
     match core.raft.get_read_linearizer(option).await {
         Ok(linearizer) => {
             fault::pause(Point::ReadConfirmed).await;
+            if bug::planted(Bug::ReadBeforeOwnCommit) {
+                return Ok(*core.progress.applied.borrow());
+            }
             Ok(linearizer.read_log_id().index() + 1)
         }
         Err(openraft::errors::RaftError::APIError(_)) => Err(None),

@@ -4,6 +4,7 @@ use indexmap::IndexSet;
 use keelstone_client::{
     Client, ClientResult, DeleteOptions, DynamicApi, DynamicObject, ListOptions, Object, Patch, PatchOptions,
 };
+use keelstone_env::bug::{self, Bug};
 use keelstone_machinery::gvk::GroupVersionResource;
 use keelstone_runtime::{ReconcileError, WorkQueue};
 use serde_json::{json, Value};
@@ -99,6 +100,9 @@ impl Collector {
         if resource.namespaced && object.namespace().is_empty() {
             tracing::debug!(object = object.key(), owner = owner.name, "an owner in a namespace cannot own it");
             return Ok(OwnerState::Solid);
+        }
+        if bug::planted(Bug::CollectorColdCache) && self.graph.find(&owner.uid).is_none() {
+            return Ok(OwnerState::Gone);
         }
         let namespace = if resource.namespaced { object.namespace() } else { "" };
         let place = (namespace.to_owned(), owner.clone());

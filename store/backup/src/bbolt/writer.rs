@@ -158,7 +158,11 @@ impl<S: PageSink> BoltWriter<S> {
 
     fn push(&mut self, flags: u32, key: Bytes, value: Bytes) -> Result<(), BackupError> {
         if key.len() > BOLT_KEY_BYTES_MAX || value.len() > BOLT_VALUE_BYTES_MAX {
-            return Err(BackupError::refused(format!("a pair of {} and {} bytes is too large", key.len(), value.len())));
+            return Err(BackupError::refused(format!(
+                "a pair of {} and {} bytes is too large",
+                key.len(),
+                value.len()
+            )));
         }
         match self.open.last_mut() {
             Some((_, tree)) => tree.push(&mut self.pages, flags, key, value),
