@@ -11,9 +11,10 @@ use crate::{
     failure::{Failure, Outcome},
     history,
     interrupt::until_interrupted,
-    isolation,
+    store_run,
     story::{Length, Story},
 };
+use keelstone_chaos_bed::isolation;
 
 /// Drives a real cluster through failures and says whether every promise held.
 #[derive(Parser)]
@@ -29,6 +30,10 @@ enum Command {
     Demo(ClusterArguments),
     /// A cluster of its own in private namespaces, the failures, recorded clients, and a verdict.
     Story(StoryArguments),
+    /// Members of a store on hosts of their own, recorded clients, faults by a seeded schedule, and a verdict.
+    Store(store_run::StoreArguments),
+    /// Judges the history that `store` left in its folder once more.
+    Check(store_run::CheckArguments),
     /// Every kubectl version through every command.
     KubectlE2e(E2eArguments),
     /// Figures; all of them on a cluster of its own, unless one is asked for.
@@ -129,12 +134,14 @@ fn run(command: Command) -> Outcome<()> {
         }
         Command::Story(arguments) => {
             let keelstone = keelstone(arguments.keelstone)?;
-            isolation::enter()?;
+            let _work = isolation::enter()?;
             block_on(history::run(&keelstone, &arguments.runtime, arguments.history.as_deref()))
         }
+        Command::Store(arguments) => store_run::run(arguments, block_on),
+        Command::Check(arguments) => store_run::check(&arguments),
         Command::KubectlE2e(arguments) => {
             let keelstone = keelstone(arguments.keelstone)?;
-            isolation::enter()?;
+            let _work = isolation::enter()?;
             let options =
                 e2e::Options { runtime: arguments.runtime, versions: arguments.versions, only: arguments.only };
             block_on(e2e::run(&keelstone, &options))
@@ -149,11 +156,11 @@ fn bench(arguments: BenchArguments) -> Outcome<()> {
         Some(Bench::Failover { dir, rounds }) => block_on(bench::failover(Cluster::open(&dir, &keelstone)?, rounds)),
         Some(Bench::Api { dir, pods }) => block_on(bench::api(Cluster::open(&dir, &keelstone)?, pods)),
         Some(Bench::Up) => {
-            isolation::enter()?;
+            let _work = isolation::enter()?;
             block_on(bench::up(&keelstone, &arguments.runtime))
         }
         None => {
-            isolation::enter()?;
+            let _work = isolation::enter()?;
             block_on(bench::all(&keelstone, &arguments.runtime))
         }
     }

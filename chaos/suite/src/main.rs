@@ -13,13 +13,13 @@ mod failure;
 mod history;
 mod http_client;
 mod interrupt;
-mod isolation;
 mod kubeconfig;
 mod kubectl;
 mod own_cluster;
 mod processes;
 mod report;
 mod store_members;
+mod store_run;
 mod story;
 mod writer;
 

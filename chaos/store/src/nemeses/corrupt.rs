@@ -1,0 +1,138 @@
+//! Damaged files of one stopped member. It may notice and refuse to start, which is right; or start and be repaired by
+//! the others; it must never serve what it should not. One that refuses gets its undamaged files back at the end, as
+//! from a backup of its disk.
+//!
+//! A log that lacks its tail looks like a crash during a write, so a member cannot tell. That is harmless only while all
+//! the others have what was cut off: this acts alone, after a moment of rest.
+
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use keelstone_chaos_bed::{shell, Outcome};
+use rand::Rng;
+
+use super::{dice, resolve, Harm, Nemesis};
+use crate::{cluster::Cluster, schedule::Fault, target::Part};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    FlipLog,
+    FlipState,
+    TruncateLog,
+}
+
+#[derive(Debug)]
+pub struct Corrupt {
+    pub damage: Damage,
+}
+
+/// How long a member has to notice.
+const NOTICE: Duration = Duration::from_secs(3);
+
+fn kept(data: &Path) -> PathBuf {
+    data.with_extension("kept")
+}
+
+#[async_trait]
+impl Nemesis for Corrupt {
+    fn name(&self) -> &'static str {
+        match self.damage {
+            Damage::FlipLog => "flip-log",
+            Damage::FlipState => "flip-state",
+            Damage::TruncateLog => "truncate-log",
+        }
+    }
+
+    fn alone(&self) -> bool {
+        true
+    }
+
+    async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm> {
+        let hosts = resolve(cluster, fault.victim).await;
+        let name = &hosts[0];
+        let host = cluster.host(name)?;
+        host.stop().await?;
+        shell(&["cp", "-a", &host.data.to_string_lossy(), &kept(&host.data).to_string_lossy()])?;
+        let part = if self.damage == Damage::FlipState { Part::State } else { Part::Log };
+        let files = cluster.target().files(host, part);
+        let files: Vec<_> = files.into_iter().filter(|f| f.metadata().is_ok_and(|m| m.len() > 0)).collect();
+        let mut rng = dice(fault);
+        let told = match files.get(rng.random_range(0..files.len().max(1))) {
+            Some(file) => self.harm(file, &mut rng)?,
+            None => "no file to damage yet".into(),
+        };
+        cluster.start(name)?;
+        tokio::time::sleep(NOTICE).await;
+        let noticed = if host.ended().is_some() { "it refused to start" } else { "it started" };
+        Ok(Harm::new(hosts.clone(), format!("{name}: {told}; {noticed}")))
+    }
+
+    async fn stop(&self, cluster: &Cluster, harm: &Harm) -> Outcome<()> {
+        for name in &harm.hosts {
+            let host = cluster.host(name)?;
+            let kept = kept(&host.data);
+            if host.pid().is_none() {
+                fs::remove_dir_all(&host.data)?;
+                fs::rename(&kept, &host.data)?;
+                cluster.start(name)?;
+            } else if kept.exists() {
+                fs::remove_dir_all(&kept)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Corrupt {
+    fn harm(&self, path: &Path, rng: &mut impl Rng) -> Outcome<String> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = fs::File::options().read(true).write(true).open(path)?;
+        let length = written(&file)?;
+        if self.damage == Damage::TruncateLog {
+            let cut = rng.random_range(1..=length.clamp(1, 4_096));
+            file.set_len(length - cut.min(length))?;
+            return Ok(format!("{cut} bytes cut from the end of {name}"));
+        }
+        let at = rng.random_range(0..length.max(1));
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at)?;
+        byte[0] ^= 1 << rng.random_range(0..8);
+        file.write_all_at(&byte, at)?;
+        Ok(format!("a bit at byte {at} of {length} of {name} flipped"))
+    }
+}
+
+/// The file's length without the zeros that were allocated in advance.
+fn written(file: &fs::File) -> Outcome<u64> {
+    let length = file.metadata()?.len();
+    let mut block = vec![0; 64 << 10];
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(block.len() as u64);
+        let part = &mut block[..usize::try_from(end - start).unwrap_or(0)];
+        file.read_exact_at(part, start)?;
+        if let Some(last) = part.iter().rposition(|b| *b != 0) {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_at_the_end_are_no_content() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"abc", 70_000).unwrap();
+        file.set_len(1 << 20).unwrap();
+        assert_eq!(written(&file).unwrap(), 70_003);
+    }
+}

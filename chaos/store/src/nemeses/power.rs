@@ -1,0 +1,55 @@
+//! Loss of power: what was not synced is gone. The filesystem is shut down without a flush of its journal, and only then
+//! the process is killed.
+
+use async_trait::async_trait;
+use keelstone_chaos_bed::Outcome;
+
+use super::{disk_full::own_disks, resolve, Harm, Nemesis};
+use crate::{
+    cluster::Cluster,
+    schedule::{Fault, Victim},
+};
+
+#[derive(Debug)]
+pub struct PowerLoss {
+    pub everyone: bool,
+}
+
+#[async_trait]
+impl Nemesis for PowerLoss {
+    fn name(&self) -> &'static str {
+        match self.everyone {
+            true => "power-loss-all",
+            false => "power-loss",
+        }
+    }
+
+    fn possible(&self, cluster: &Cluster) -> Result<(), String> {
+        own_disks(cluster)
+    }
+
+    async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm> {
+        let victim = if self.everyone { Victim::Everyone } else { fault.victim };
+        let hosts = resolve(cluster, victim).await;
+        // All disks first: the power goes everywhere at one moment.
+        for name in &hosts {
+            if let Some(disk) = &cluster.host(name)?.disk {
+                disk.power_off()?;
+            }
+        }
+        for name in &hosts {
+            cluster.host(name)?.kill().await?;
+        }
+        Ok(Harm::new(hosts.clone(), format!("{} lost power, and what was not synced", hosts.join(", "))))
+    }
+
+    async fn stop(&self, cluster: &Cluster, harm: &Harm) -> Outcome<()> {
+        for name in &harm.hosts {
+            if let Some(disk) = &cluster.host(name)?.disk {
+                disk.power_on()?;
+            }
+            cluster.start(name)?;
+        }
+        Ok(())
+    }
+}

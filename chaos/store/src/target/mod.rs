@@ -1,0 +1,92 @@
+//! What is judged: the same workloads, faults and checkers for each.
+
+mod etcd;
+mod keelstone;
+
+use std::{
+    fmt::Debug,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use keelstone_chaos_bed::{Failure, Host, Launch, Outcome};
+
+pub use etcd::EtcdTarget;
+pub use keelstone::KeelstoneTarget;
+
+use crate::constants::{CLIENT_PORT, PEER_PORT};
+
+/// Files of a stopped member, for those who damage them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Log,
+    State,
+}
+
+pub trait Target: Send + Sync + Debug {
+    fn name(&self) -> &'static str;
+
+    /// How a member is started; `first` when it forms the cluster, not when it joins one that runs.
+    fn launch(&self, host: &Host, members: &[Arc<Host>], first: bool) -> Launch;
+
+    /// # Errors
+    /// Why faked wall clocks do not reach it.
+    fn clock_is_faked(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// # Errors
+    /// Why members cannot be added or removed.
+    fn members_change(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The files of a part, the oldest first.
+    fn files(&self, host: &Host, part: Part) -> Vec<PathBuf>;
+
+    /// Another build of the same, for a rolling upgrade.
+    fn other_build(&self) -> Option<Arc<dyn Target>> {
+        None
+    }
+}
+
+/// # Errors
+/// [`Failure::Impossible`]: there is no such target, or its program is not there.
+pub fn by_name(name: &str, program: Option<&Path>, other: Option<&Path>) -> Outcome<Arc<dyn Target>> {
+    match name {
+        "keelstone" => Ok(Arc::new(KeelstoneTarget::new(program, other)?)),
+        "etcd" => Ok(Arc::new(EtcdTarget::new(program, other)?)),
+        other => Err(Failure::impossible(format!("unknown target {other:?}: keelstone or etcd"))),
+    }
+}
+
+/// `a=http://host:port,...`, as both want it.
+fn initial_cluster(members: &[Arc<Host>]) -> String {
+    let each = members.iter().map(|h| format!("{}={}", h.name, peer_url(h)));
+    each.collect::<Vec<_>>().join(",")
+}
+
+pub fn peer_url(host: &Host) -> String {
+    format!("http://{}:{PEER_PORT}", host.address)
+}
+
+pub fn client_address(host: &Host) -> String {
+    format!("{}:{CLIENT_PORT}", host.address)
+}
+
+/// The files below `folder` whose name has this extension (any, if empty), by name.
+fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+    let matches = |path: &PathBuf| extension.is_empty() || path.extension().is_some_and(|e| e == extension);
+    let mut files: Vec<PathBuf> = entries.filter(|p| p.is_file() && matches(p)).collect();
+    files.sort();
+    files
+}
+
+fn program(given: Option<&Path>, looked_up: impl FnOnce() -> Option<PathBuf>, hint: &str) -> Outcome<PathBuf> {
+    let path = given.map(Path::to_owned).or_else(looked_up);
+    match path.as_ref().map(|p| p.canonicalize()) {
+        Some(Ok(path)) if path.is_file() => Ok(path),
+        _ => Err(Failure::impossible(format!("{} is not a program; {hint}", path.unwrap_or_default().display()))),
+    }
+}

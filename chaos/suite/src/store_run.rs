@@ -1,0 +1,145 @@
+//! The subcommands `store` and `check`.
+
+use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+
+use clap::Args;
+use keelstone_chaos_bed::{isolation, BedOptions};
+use keelstone_chaos_store::{
+    self as chaos, figures, history_file, judge, nemeses, record, schedule::Schedule, target, workloads, Verdict,
+};
+
+use crate::{
+    failure::{Failure, Outcome},
+    interrupt::until_interrupted,
+};
+
+#[derive(Args)]
+pub struct StoreArguments {
+    /// keelstone or etcd
+    #[arg(long, default_value = "keelstone")]
+    target: String,
+    /// The target's program; `keelstone` beside this one, or etcd of the system, if it is not given.
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// Another build of it, for rolling upgrades.
+    #[arg(long)]
+    other: Option<PathBuf>,
+    #[arg(long, default_value_t = 3)]
+    members: usize,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+    /// Which clients; all if it is not given.
+    #[arg(long, value_delimiter = ',')]
+    workloads: Vec<String>,
+    /// Which faults; all that can work here if it is not given.
+    #[arg(long, value_delimiter = ',')]
+    nemeses: Vec<String>,
+    /// Faults overlap.
+    #[arg(long)]
+    overlap: bool,
+    /// Every host has a filesystem of its own: for full disks and losses of power.
+    #[arg(long)]
+    own_disks: bool,
+    /// Every frame goes through a cable that can be slow.
+    #[arg(long)]
+    slow_links: bool,
+    /// Plays this schedule instead of one that the seed makes.
+    #[arg(long)]
+    schedule: Option<PathBuf>,
+    /// Where history, schedule, logs and verdict are kept.
+    #[arg(long, default_value = "run/chaos-store")]
+    folder: PathBuf,
+}
+
+#[derive(Args)]
+pub struct CheckArguments {
+    /// The folder of a run.
+    folder: PathBuf,
+}
+
+type Work = Pin<Box<dyn Future<Output = Outcome<()>>>>;
+
+pub fn run(arguments: StoreArguments, block_on: impl Fn(Work) -> Outcome<()>) -> Outcome<()> {
+    // Wrong arguments are told before anything is made.
+    let target = target::by_name(&arguments.target, arguments.program.as_deref(), arguments.other.as_deref())?;
+    let workloads = workloads::named(&arguments.workloads)?;
+    let schedule = arguments.schedule.as_deref().map(Schedule::load).transpose()?;
+    let work = isolation::enter()?;
+    std::fs::create_dir_all(&arguments.folder)?;
+    let folder = arguments.folder.canonicalize()?;
+    let all = || nemeses::all().iter().map(|n| n.name().to_owned()).collect();
+    let options = chaos::Options {
+        target,
+        workloads: workloads.clone(),
+        nemeses: if arguments.nemeses.is_empty() { all() } else { arguments.nemeses.clone() },
+        members: arguments.members,
+        seed: arguments.seed,
+        duration: Duration::from_secs(arguments.seconds),
+        overlap: arguments.overlap,
+        schedule,
+        bed: BedOptions { own_disks: arguments.own_disks, slow_links: arguments.slow_links, clocks: true },
+        work: work.path().to_owned(),
+        folder: folder.clone(),
+    };
+    println!("== {} members of {}, seed {}", options.members, options.target.name(), options.seed);
+    std::fs::write(folder.join("command.txt"), command() + "\n")?;
+    block_on(Box::pin(async move {
+        let recorded = until_interrupted(chaos::run(&options)).await?;
+        tell(&recorded.lines, &workloads, &folder)
+    }))
+}
+
+/// The one command that makes the same run again.
+fn command() -> String {
+    std::env::args().collect::<Vec<_>>().join(" ")
+}
+
+pub fn check(arguments: &CheckArguments) -> Outcome<()> {
+    let lines = record::read(&history_file(&arguments.folder))?;
+    let present = |w: &Arc<dyn workloads::Workload>| lines.iter().any(|l| l.source == w.name());
+    let workloads: Vec<_> = workloads::all().into_iter().filter(present).collect();
+    tell(&lines, &workloads, &arguments.folder)
+}
+
+fn tell(lines: &[record::Line], workloads: &[Arc<dyn workloads::Workload>], folder: &std::path::Path) -> Outcome<()> {
+    let verdict = judge(lines, workloads);
+    let faults = figures::faults(lines);
+    println!("\n== Faults: time without an acknowledged write, and to the first one after the fault (median, max)");
+    let ms = |us: u64| us / 1_000;
+    for s in figures::summaries(&faults) {
+        let ((gap, gap_max), (back, back_max)) = (s.gap_us, s.recovery_us);
+        println!(
+            "  {:20} {:3} times  {:6} {:6} ms   {:6} {:6} ms",
+            s.nemesis,
+            s.times,
+            ms(gap),
+            ms(gap_max),
+            ms(back),
+            ms(back_max)
+        );
+    }
+    println!("\n== Verdict: {}", verdict.word());
+    for check in &verdict.checks {
+        let [ok, failed, unknown] = check.counts;
+        let counts = format!("{ok} acknowledged, {failed} failed, {unknown} of unknown outcome");
+        let counts = if check.counts == [0; 3] { String::new() } else { counts };
+        match &check.violation {
+            None => println!("  held: {:32} {counts}", check.name),
+            Some(story) => println!("  VIOLATED: {} {counts}\n{story}", check.name),
+        }
+    }
+    let text = serde_json::to_string_pretty(&verdict).unwrap_or_default();
+    std::fs::write(folder.join("verdict.json"), text)?;
+    println!("  in {}: history.jsonl, schedule.json, verdict.json, command.txt, logs/", folder.display());
+    outcome(&verdict)
+}
+
+fn outcome(verdict: &Verdict) -> Outcome<()> {
+    match verdict.exit_code() {
+        0 => Ok(()),
+        1 => Err(Failure::broken("violated")),
+        _ => Err(Failure::impossible(format!("inconclusive: {}", verdict.inconclusive.join("; ")))),
+    }
+}
