@@ -7,5 +7,6 @@
 pub mod bbolt;
 pub mod constants;
 mod error;
+pub mod etcd;
 
 pub use error::BackupError;

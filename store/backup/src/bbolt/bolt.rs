@@ -65,6 +65,11 @@ impl Bolt {
         &self.meta
     }
 
+    /// The size of a page.
+    pub fn page_bytes(&self) -> u64 {
+        u64::from(self.meta.page_bytes)
+    }
+
     /// The root bucket; it holds buckets only.
     pub fn root(&self) -> Bucket {
         Bucket { bolt: self.clone(), root: Start::Page(self.meta.root) }

@@ -1,0 +1,193 @@
+//! Snapshot files of this store's state: round trips, and what a file must not be believed.
+
+mod common;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::BytesFile;
+use keelstone_backup::etcd::{import, status, About, Epoch, EtcdFile, EtcdSnapshot, ImportPlace};
+use keelstone_engine::MemEngine;
+use keelstone_etcd_api::{mvccpb, pb};
+use keelstone_mvcc::{Applied, Command, Entry, Mvcc, MvccOptions, Op, Payload, Row};
+use proptest::prelude::*;
+
+fn empty() -> Mvcc {
+    Mvcc::open(Arc::new(MemEngine::volatile()), MvccOptions::default()).unwrap()
+}
+
+/// A store that has applied these commands.
+fn store(ops: &[Op]) -> Mvcc {
+    let mvcc = empty();
+    let entries = ops.iter().enumerate().map(|(i, op)| Entry {
+        index: i as u64,
+        term: 1,
+        log_id: Bytes::from_static(b"x"),
+        payload: Payload::Command(Command { proposer_term: 1, op: Some(op.clone()) }),
+    });
+    mvcc.apply(entries.collect()).unwrap();
+    mvcc
+}
+
+fn file(mvcc: &Mvcc) -> Vec<u8> {
+    let mut snapshot = EtcdSnapshot::new(mvcc.export().unwrap(), About::default()).unwrap();
+    let mut bytes = Vec::new();
+    while let Some(more) = snapshot.next_bytes().unwrap() {
+        assert!(!more.is_empty());
+        bytes.extend_from_slice(&more);
+    }
+    assert_eq!(snapshot.file_bytes(), bytes.len() as u64);
+    bytes
+}
+
+fn open(bytes: Vec<u8>) -> EtcdFile {
+    EtcdFile::from_file(Arc::new(BytesFile(bytes.into())), false).unwrap()
+}
+
+fn place(epoch: Epoch) -> ImportPlace {
+    ImportPlace { applied: Applied { index: 1, log_id: Bytes::from_static(b"y"), membership: Bytes::new() }, epoch }
+}
+
+fn restored(bytes: Vec<u8>, epoch: Epoch) -> Mvcc {
+    let mvcc = empty();
+    import(&open(bytes), &mvcc, place(epoch)).unwrap();
+    mvcc
+}
+
+/// All that a store holds.
+#[derive(Debug, PartialEq)]
+struct Content {
+    revision: i64,
+    compacted: i64,
+    leases: Vec<keelstone_mvcc::LeaseInfo>,
+    rows: Vec<Row>,
+}
+
+fn content(mvcc: &Mvcc) -> Content {
+    let mut export = mvcc.export().unwrap();
+    let mut rows = Vec::new();
+    while let Some(more) = export.next_rows().unwrap() {
+        rows.extend(more);
+    }
+    Content {
+        revision: export.revision(),
+        compacted: export.compacted_revision(),
+        leases: export.leases().collect(),
+        rows,
+    }
+}
+
+fn put(key: &str, value: &str, lease: i64) -> Op {
+    Op::Put(pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), lease, ..Default::default() })
+}
+
+fn delete(key: &str) -> Op {
+    Op::DeleteRange(pb::DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() })
+}
+
+fn grant(id: i64) -> Op {
+    Op::LeaseGrant(pb::LeaseGrantRequest { id, ttl: 60 + id })
+}
+
+fn compact(revision: i64) -> Op {
+    Op::Compact(pb::CompactionRequest { revision, physical: false })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = (0..12u8).prop_map(|key| format!("k{key}"));
+    prop_oneof![
+        6 => (key.clone(), 0..3000usize, 0..4i64).prop_map(|(key, size, lease)| put(&key, &"v".repeat(size), lease)),
+        2 => key.clone().prop_map(|key| delete(&key)),
+        1 => (1..4i64).prop_map(grant),
+        1 => (1..4i64).prop_map(|id| Op::LeaseRevoke(pb::LeaseRevokeRequest { id })),
+        1 => (1..60i64).prop_map(compact),
+        1 => (key.clone(), key).prop_map(|(a, b)| {
+            let request = |op| pb::RequestOp { request: Some(op) };
+            let put = |key: String| pb::request_op::Request::RequestPut(pb::PutRequest {
+                key: key.into(), ..Default::default()
+            });
+            let ops = if a == b { vec![request(put(a))] } else { vec![request(put(a)), request(put(b))] };
+            Op::Txn(pb::TxnRequest { success: ops, ..Default::default() })
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_restored_store_is_the_same(ops in proptest::collection::vec(op(), 0..120), swept in any::<bool>()) {
+        let original = store(&ops);
+        let before = content(&original);
+        while swept && original.compact_step(10).unwrap() {}
+        prop_assert_eq!(&content(&original), &before);
+        let bytes = file(&original);
+        let copy = restored(bytes.clone(), Epoch::default());
+        prop_assert_eq!(&content(&copy), &before);
+        prop_assert_eq!(original.hash_kv(0).unwrap(), copy.hash_kv(0).unwrap());
+        // And out again: the same rows, so the same hash.
+        let (first, second) = (status(&open(bytes)).unwrap(), status(&open(file(&copy))).unwrap());
+        prop_assert_eq!((first.revision, first.total_size), (second.revision, second.total_size));
+    }
+
+    #[test]
+    fn hostile_files_are_survived(
+        ops in proptest::collection::vec(op(), 1..40),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..30),
+    ) {
+        let mut bytes = file(&store(&ops));
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let Ok(file) = EtcdFile::from_file(Arc::new(BytesFile(bytes.into())), true) else { return Ok(()) };
+        let _ = status(&file);
+        let mvcc = empty();
+        if import(&file, &mvcc, place(Epoch::default())).is_err() {
+            prop_assert_eq!(mvcc.revision(), 1);
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_is_noticed() {
+    let bytes = file(&store(&[put("a", "b", 0)]));
+    for at in (0..bytes.len()).step_by(97).chain([bytes.len() - 1]) {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1;
+        assert!(EtcdFile::from_file(Arc::new(BytesFile(bad.into())), false).is_err(), "byte {at}");
+    }
+    for cut in [0, 1, 4096, bytes.len() - 32, bytes.len() - 1] {
+        let bad = bytes[..cut].to_vec();
+        assert!(EtcdFile::from_file(Arc::new(BytesFile(bad.into())), false).is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
+fn an_epoch_never_goes_back() {
+    let bytes = file(&store(&[put("a", "1", 0), put("a", "2", 0), put("b", "3", 0)]));
+    let mvcc = restored(bytes.clone(), Epoch { bump_revisions: 1_000, mark_compacted: true });
+    assert_eq!((mvcc.revision(), mvcc.compacted_revision()), (1_004, 1_004));
+    let at = |revision| mvcc.range(&pb::RangeRequest { key: "a".into(), revision, ..Default::default() });
+    assert_eq!(at(0).unwrap().kvs[0].value, "2");
+    assert!(at(3).is_err());
+    // What was raised survives a round trip, with and without the mark.
+    assert_eq!(restored(file(&mvcc), Epoch::default()).revision(), 1_004);
+    let raised = restored(bytes.clone(), Epoch { bump_revisions: 1_000, mark_compacted: false });
+    assert_eq!((raised.revision(), raised.compacted_revision()), (1_004, -1));
+    assert_eq!(restored(file(&raised), Epoch::default()).revision(), 1_004);
+    for bump_revisions in [-1, i64::MAX] {
+        let epoch = Epoch { bump_revisions, mark_compacted: true };
+        assert!(import(&open(bytes.clone()), &empty(), place(epoch)).is_err());
+    }
+}
+
+#[test]
+fn rows_of_an_import_must_follow_each_other() {
+    let mvcc = empty();
+    let head = keelstone_mvcc::ImportHead { revision: 9, compacted: -1, hash: 0, applied: place(Epoch::default()).applied };
+    let mut import = mvcc.begin_import(head).unwrap();
+    let kv = mvccpb::KeyValue { key: "a".into(), version: 1, create_revision: 2, ..Default::default() };
+    import.row(Row { main: 2, sub: 0, kv: kv.clone() }).unwrap();
+    assert!(import.row(Row { main: 2, sub: 0, kv }).is_err());
+}
