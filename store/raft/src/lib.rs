@@ -22,6 +22,7 @@ mod outcome;
 mod peers;
 mod proposer;
 mod reads;
+mod seed;
 mod service;
 mod snapshot;
 mod state_machine;
@@ -39,5 +40,6 @@ pub(crate) mod peer {
 pub use config::{Limits, MemberInfo, RaftConfig, Timing};
 pub use error::RaftError;
 pub use node::RaftNode;
+pub use seed::seed_log;
 pub use service::{PeerHandler, PeerService};
 pub use status::RaftStatus;

@@ -6,6 +6,8 @@ use std::time::Duration;
 /// kube-apiserver asks for watch progress only from versions that are known to answer rightly).
 pub const ETCD_VERSION: &str = "3.6.4";
 pub const CLUSTER_VERSION: &str = "3.6.0";
+/// What snapshots say: the oldest release that reads all that they hold.
+pub const CLUSTER_VERSION_OF_SNAPSHOTS: &str = "3.5.0";
 pub const STORAGE_VERSION: &str = "3.6.0";
 
 /// A request's command in bytes, as etcd's `--max-request-bytes`; more is `request is too large`.
@@ -70,6 +72,9 @@ pub const COMPACT_STEP_BUDGET: usize = 1_000;
 pub const COMPACT_STEP_PAUSE: Duration = Duration::from_millis(10);
 /// How often a member looks whether there is something to compact physically.
 pub const COMPACT_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Snapshots sent to clients at one time; the next one is `too many requests`.
+pub const SNAPSHOTS_MAX: usize = 4;
 
 /// How often the other members are asked for their client URLs while some are unknown, and afterwards.
 pub const ATTRIBUTES_INTERVAL_MISSING: Duration = Duration::from_secs(1);

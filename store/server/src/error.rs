@@ -14,5 +14,7 @@ pub enum StoreError {
     #[error(transparent)]
     Mvcc(#[from] MvccError),
     #[error(transparent)]
+    Backup(#[from] keelstone_backup::BackupError),
+    #[error(transparent)]
     Raft(#[from] RaftError),
 }

@@ -19,6 +19,7 @@ mod method;
 mod metrics;
 mod ops;
 mod quorum;
+mod restore;
 mod running;
 mod store_server;
 mod watch;
@@ -27,5 +28,6 @@ pub use config::{InitialMember, PeerTls, StoreConfig};
 pub use error::StoreError;
 #[cfg(feature = "rocks")]
 pub use keelstone_engine_rocks::{RocksEngine, RocksOptions};
+pub use restore::restore_member;
 pub use running::RunningStore;
 pub use store_server::StoreServer;

