@@ -4,29 +4,17 @@ mod common;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use common::BytesFile;
-use keelstone_backup::etcd::{import, status, About, Epoch, EtcdFile, EtcdSnapshot, ImportPlace};
-use keelstone_engine::MemEngine;
+use common::{compact, content, delete, empty, grant, place, put, BytesFile, Store};
+use keelstone_backup::etcd::{import, status, About, Epoch, EtcdFile, EtcdSnapshot};
 use keelstone_etcd_api::{mvccpb, pb};
-use keelstone_mvcc::{Applied, Command, Entry, Mvcc, MvccOptions, Op, Payload, Row};
+use keelstone_mvcc::{Mvcc, Op, Row};
 use proptest::prelude::*;
 
-fn empty() -> Mvcc {
-    Mvcc::open(Arc::new(MemEngine::volatile()), MvccOptions::default()).unwrap()
-}
-
 /// A store that has applied these commands.
-fn store(ops: &[Op]) -> Mvcc {
-    let mvcc = empty();
-    let entries = ops.iter().enumerate().map(|(i, op)| Entry {
-        index: i as u64,
-        term: 1,
-        log_id: Bytes::from_static(b"x"),
-        payload: Payload::Command(Command { proposer_term: 1, op: Some(op.clone()) }),
-    });
-    mvcc.apply(entries.collect()).unwrap();
-    mvcc
+fn store(ops: &[Op]) -> Arc<Mvcc> {
+    let mut store = Store::default();
+    store.apply(ops);
+    store.mvcc
 }
 
 fn file(mvcc: &Mvcc) -> Vec<u8> {
@@ -44,53 +32,10 @@ fn open(bytes: Vec<u8>) -> EtcdFile {
     EtcdFile::from_file(Arc::new(BytesFile(bytes.into())), false).unwrap()
 }
 
-fn place(epoch: Epoch) -> ImportPlace {
-    ImportPlace { applied: Applied { index: 1, log_id: Bytes::from_static(b"y"), membership: Bytes::new() }, epoch }
-}
-
 fn restored(bytes: Vec<u8>, epoch: Epoch) -> Mvcc {
     let mvcc = empty();
     import(&open(bytes), &mvcc, place(epoch)).unwrap();
     mvcc
-}
-
-/// All that a store holds.
-#[derive(Debug, PartialEq)]
-struct Content {
-    revision: i64,
-    compacted: i64,
-    leases: Vec<keelstone_mvcc::LeaseInfo>,
-    rows: Vec<Row>,
-}
-
-fn content(mvcc: &Mvcc) -> Content {
-    let mut export = mvcc.export().unwrap();
-    let mut rows = Vec::new();
-    while let Some(more) = export.next_rows().unwrap() {
-        rows.extend(more);
-    }
-    Content {
-        revision: export.revision(),
-        compacted: export.compacted_revision(),
-        leases: export.leases().collect(),
-        rows,
-    }
-}
-
-fn put(key: &str, value: &str, lease: i64) -> Op {
-    Op::Put(pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), lease, ..Default::default() })
-}
-
-fn delete(key: &str) -> Op {
-    Op::DeleteRange(pb::DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() })
-}
-
-fn grant(id: i64) -> Op {
-    Op::LeaseGrant(pb::LeaseGrantRequest { id, ttl: 60 + id })
-}
-
-fn compact(revision: i64) -> Op {
-    Op::Compact(pb::CompactionRequest { revision, physical: false })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -185,7 +130,8 @@ fn an_epoch_never_goes_back() {
 #[test]
 fn rows_of_an_import_must_follow_each_other() {
     let mvcc = empty();
-    let head = keelstone_mvcc::ImportHead { revision: 9, compacted: -1, hash: 0, applied: place(Epoch::default()).applied };
+    let head =
+        keelstone_mvcc::ImportHead { revision: 9, compacted: -1, hash: 0, applied: place(Epoch::default()).applied };
     let mut import = mvcc.begin_import(head).unwrap();
     let kv = mvccpb::KeyValue { key: "a".into(), version: 1, create_revision: 2, ..Default::default() };
     import.row(Row { main: 2, sub: 0, kv: kv.clone() }).unwrap();

@@ -57,10 +57,12 @@ mod memory;
 mod read;
 mod recovery;
 mod segment;
+mod verify;
 mod wal;
 mod writer;
 
 pub use constants::{ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX};
 pub use entry::LogEntry;
 pub use error::WalError;
+pub use verify::{verify, WalSummary};
 pub use wal::{Flushed, Wal, WalOptions, WalState};

@@ -9,6 +9,7 @@ use crate::{
     codec::{self, Record},
     memory::{Memory, Place},
     segment::{self, OpenSegment},
+    verify::WalSummary,
     WalError,
 };
 
@@ -60,12 +61,34 @@ fn sequences(env: &Env, dir: &Path) -> Result<Vec<u64>, WalError> {
         }
     }
     sequences.sort_unstable();
+    check_gaps(dir, &sequences)?;
+    Ok(sequences)
+}
+
+fn check_gaps(dir: &Path, sequences: &[u64]) -> Result<(), WalError> {
     for pair in sequences.windows(2) {
         if pair[0] + 1 != pair[1] {
             return Err(corrupt(&segment::path(dir, pair[0] + 1), 0, "the segment is missing".into()));
         }
     }
-    Ok(sequences)
+    Ok(())
+}
+
+/// Reads the log in `dir` and changes nothing. Blocks.
+pub(crate) fn inspect(env: &Env, dir: &Path) -> Result<WalSummary, WalError> {
+    let mut sequences: Vec<u64> = env.disk().list(dir)?.iter().filter_map(|path| segment::sequence(path)).collect();
+    sequences.sort_unstable();
+    check_gaps(dir, &sequences)?;
+    let mut memory = Memory::default();
+    let mut torn_bytes = 0;
+    for (at, sequence) in sequences.iter().enumerate() {
+        let last = at + 1 == sequences.len();
+        let scan = scan(env, &segment::path(dir, *sequence), *sequence, last, &mut memory)?;
+        torn_bytes = scan.file_bytes - scan.length;
+    }
+    check_beginning(dir, &memory)?;
+    let purged = memory.marks.purged.as_ref().map(|(through, _)| *through);
+    Ok(WalSummary { segments: sequences.len(), first: memory.first(), last: memory.last(), purged, torn_bytes })
 }
 
 /// The first entry that is left must not come after a gap.

@@ -386,3 +386,26 @@ mod failing {
         )
     }
 }
+
+#[tokio::test]
+async fn verification_reads_all_and_changes_nothing() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let env = keelstone_env::Env::os();
+    let wal = keelstone_wal::Wal::open(env.clone(), keelstone_wal::WalOptions::new(dir.path())).await.unwrap();
+    let entry = |index| keelstone_wal::LogEntry { index, term: 2, kind: 1, body: bytes::Bytes::from(vec![7; 100]) };
+    wal.append((3..9).map(entry).collect(), Box::new(|_| ())).await.unwrap();
+    wal.sync().await.unwrap();
+    let path = env.disk().list(dir.path()).unwrap().remove(0);
+    let whole = env.disk().read(&path).unwrap();
+    let said = keelstone_wal::verify(&env, dir.path()).unwrap();
+    assert_eq!((said.segments, said.first, said.last, said.torn_bytes), (1, Some(3), Some((8, 2)), 0));
+    // A torn end is told and left alone; damage is an error.
+    let torn = [&whole[..], &[1, 2, 3]].concat();
+    env.disk().write_atomically(&path, &torn).unwrap();
+    assert_eq!(keelstone_wal::verify(&env, dir.path()).unwrap().torn_bytes, 3);
+    assert_eq!(env.disk().read(&path).unwrap(), torn);
+    let mut bad = whole.clone();
+    bad[60] ^= 1;
+    env.disk().write_atomically(&path, &bad).unwrap();
+    assert!(keelstone_wal::verify(&env, dir.path()).is_err());
+}

@@ -53,8 +53,11 @@ impl GrpcSource {
             keep_alive_timeout: Duration::from_secs(5),
             ..ChannelOptions::default()
         };
-        let channels: Vec<Channel> =
-            options.endpoints.iter().map(|address| channel(env, address, connect.clone())).collect::<io::Result<_>>()?;
+        let channels: Vec<Channel> = options
+            .endpoints
+            .iter()
+            .map(|address| channel(env, address, connect.clone()))
+            .collect::<io::Result<_>>()?;
         if channels.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no endpoints were given"));
         }
@@ -90,9 +93,9 @@ impl GrpcSource {
 
     async fn time_to_live(&self, id: i64) -> Result<pb::LeaseTimeToLiveResponse, SourceError> {
         let request = self.request(pb::LeaseTimeToLiveRequest { id, keys: false });
-        self.call(|channel| async move {
-            Ok(LeaseClient::new(channel).lease_time_to_live(request).await?.into_inner())
-        })
+        self.call(
+            |channel| async move { Ok(LeaseClient::new(channel).lease_time_to_live(request).await?.into_inner()) },
+        )
         .await
     }
 }

@@ -46,10 +46,8 @@ pub fn plan(folder: &Folder, target: Target) -> Result<Plan, BackupError> {
             return Ok(plan);
         }
     }
-    let ranges: Vec<String> = fulls
-        .iter()
-        .map(|full| format!("{} to {}", full.revision, chain(full, &covered).1))
-        .collect();
+    let ranges: Vec<String> =
+        fulls.iter().map(|full| format!("{} to {}", full.revision, chain(full, &covered).1)).collect();
     let ranges = if ranges.is_empty() { "nothing".to_owned() } else { ranges.join(", ") };
     let asked = match target {
         Target::Latest => "no full backup is there".to_owned(),

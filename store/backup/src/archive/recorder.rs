@@ -20,9 +20,7 @@ use super::{
     Source, SourceError, WatchPart,
 };
 use crate::{
-    constants::{
-        FLUSH_INTERVAL, FRAME_BYTES, FULLS_KEPT, FULL_INTERVAL, LEASE_INTERVAL, RETRY_PAUSE, SEGMENT_BYTES,
-    },
+    constants::{FLUSH_INTERVAL, FRAME_BYTES, FULLS_KEPT, FULL_INTERVAL, LEASE_INTERVAL, RETRY_PAUSE, SEGMENT_BYTES},
     etcd::EtcdFile,
     BackupError,
 };
@@ -184,10 +182,11 @@ impl Recorder {
             log = self.begin_chain().await?;
         }
         let mut next_full = self.env.now() + self.until_next_full(fulls.last().map(|full| full.unix_ms));
+        self.compare_leases(&mut log).await?;
         let mut changes = self.source.watch(log.through + 1).await?;
         let mut tick = tokio::time::interval(self.options.flush_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next_leases = self.env.now();
+        let mut next_leases = self.env.now() + LEASE_INTERVAL;
         // A new full backup is taken beside the log.
         let mut full: Option<std::pin::Pin<Box<dyn Future<Output = Result<i64, Broken>> + Send + '_>>> = None;
         loop {
@@ -452,11 +451,8 @@ impl Log {
                 _ if main <= self.through => return Err(out_of_order(main)),
                 _ => 0,
             };
-            let kv = if deleted {
-                mvccpb::KeyValue { key: kv.key, mod_revision: main, ..Default::default() }
-            } else {
-                kv
-            };
+            let kv =
+                if deleted { mvccpb::KeyValue { key: kv.key, mod_revision: main, ..Default::default() } } else { kv };
             self.pending_bytes += kv.key.len() + kv.value.len() + 64;
             self.pending.push(Change { main, sub, kv: Some(kv) });
         }
@@ -555,7 +551,7 @@ fn write_progress(folder: &Folder, progress: &Progress) -> Result<(), BackupErro
 }
 
 /// What the folder says of itself, if it does.
-pub(crate) fn read_progress(folder: &Folder) -> Result<Option<Progress>, BackupError> {
+pub fn read_progress(folder: &Folder) -> Result<Option<Progress>, BackupError> {
     let path = progress_path(folder);
     if !folder.disk().exists(&path) {
         return Ok(None);

@@ -3,12 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use keelstone_mvcc::{Import, ImportHead, LeaseInfo, Mvcc, Row};
 
-use super::{
-    folder::Folder,
-    frame::Frame,
-    plan::Plan,
-    segment::SegmentReader,
-};
+use super::{folder::Folder, frame::Frame, plan::Plan, segment::SegmentReader};
 use crate::{
     constants::LEASE_TTL_S_UNKNOWN,
     etcd::{EtcdFile, ImportPlace},

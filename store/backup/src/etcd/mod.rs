@@ -16,12 +16,14 @@
 
 mod file;
 mod import;
+mod save;
 mod schema;
 mod snapshot;
 mod status;
 
 pub use file::{EtcdFile, EtcdHead, EtcdRows};
 pub use import::{import, Epoch, ImportPlace};
+pub use save::save;
 pub use schema::AuthState;
 pub use snapshot::{About, EtcdSnapshot};
 pub use status::{status, SnapshotStatus};

@@ -143,8 +143,16 @@ fn before_rows<S: PageSink>(writer: &mut BoltWriter<S>, export: &Export, about: 
     let auth = &about.auth;
     let enabled = (schema::AUTH_ENABLED, vec![u8::from(auth.enabled)]);
     bucket(writer, schema::AUTH, [enabled, (schema::AUTH_REVISION, auth.revision.to_be_bytes().to_vec())])?;
-    bucket(writer, schema::AUTH_ROLES, sorted(auth.roles.iter().map(|role| (role.name.clone(), role.encode_to_vec()))))?;
-    bucket(writer, schema::AUTH_USERS, sorted(auth.users.iter().map(|user| (user.name.clone(), user.encode_to_vec()))))?;
+    bucket(
+        writer,
+        schema::AUTH_ROLES,
+        sorted(auth.roles.iter().map(|role| (role.name.clone(), role.encode_to_vec()))),
+    )?;
+    bucket(
+        writer,
+        schema::AUTH_USERS,
+        sorted(auth.users.iter().map(|user| (user.name.clone(), user.encode_to_vec()))),
+    )?;
     bucket(writer, schema::CLUSTER, [(schema::CLUSTER_VERSION, about.cluster_version.clone().into_bytes())])
 }
 

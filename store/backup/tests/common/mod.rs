@@ -1,10 +1,19 @@
-//! Files in memory for tests.
+//! Files in memory and stores for tests.
+
+#![allow(dead_code)] // each test binary uses some of it
 
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use keelstone_backup::{bbolt::Bolt, BackupError};
+use keelstone_backup::{
+    bbolt::Bolt,
+    etcd::{Epoch, ImportPlace},
+    BackupError,
+};
+use keelstone_engine::MemEngine;
 use keelstone_env::DiskFile;
+use keelstone_etcd_api::pb;
+use keelstone_mvcc::{Applied, Command, Entry, Mvcc, MvccOptions, Op, Payload, Row};
 
 /// A file that is bytes.
 pub struct BytesFile(pub Bytes);
@@ -37,4 +46,77 @@ impl DiskFile for BytesFile {
 pub fn open(file: Vec<u8>) -> Result<Bolt, BackupError> {
     let length = file.len() as u64;
     Bolt::open(Arc::new(BytesFile(file.into())), length)
+}
+
+pub fn empty() -> Mvcc {
+    Mvcc::open(Arc::new(MemEngine::volatile()), MvccOptions::default()).unwrap()
+}
+
+/// A store that applies commands.
+pub struct Store {
+    pub mvcc: Arc<Mvcc>,
+    next: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { mvcc: Arc::new(empty()), next: 0 }
+    }
+}
+
+impl Store {
+    pub fn apply(&mut self, ops: &[Op]) {
+        let entries = ops.iter().zip(self.next..).map(|(op, index)| Entry {
+            index,
+            term: 1,
+            log_id: Bytes::from_static(b"x"),
+            payload: Payload::Command(Command { proposer_term: 1, op: Some(op.clone()) }),
+        });
+        self.mvcc.apply(entries.collect()).unwrap();
+        self.next += ops.len() as u64;
+    }
+}
+
+pub fn place(epoch: Epoch) -> ImportPlace {
+    ImportPlace { applied: Applied { index: 1, log_id: Bytes::from_static(b"y"), membership: Bytes::new() }, epoch }
+}
+
+/// All that a store holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Content {
+    pub revision: i64,
+    pub compacted: i64,
+    pub leases: Vec<keelstone_mvcc::LeaseInfo>,
+    pub rows: Vec<Row>,
+}
+
+pub fn content(mvcc: &Mvcc) -> Content {
+    let mut export = mvcc.export().unwrap();
+    let mut rows = Vec::new();
+    while let Some(more) = export.next_rows().unwrap() {
+        rows.extend(more);
+    }
+    Content {
+        revision: export.revision(),
+        compacted: export.compacted_revision(),
+        leases: export.leases().collect(),
+        rows,
+    }
+}
+
+pub fn put(key: &str, value: &str, lease: i64) -> Op {
+    Op::Put(pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), lease, ..Default::default() })
+}
+
+pub fn delete(key: &str) -> Op {
+    Op::DeleteRange(pb::DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() })
+}
+
+/// With a time to live of 60 s and the id.
+pub fn grant(id: i64) -> Op {
+    Op::LeaseGrant(pb::LeaseGrantRequest { id, ttl: 60 + id })
+}
+
+pub fn compact(revision: i64) -> Op {
+    Op::Compact(pb::CompactionRequest { revision, physical: false })
 }
