@@ -5,10 +5,12 @@
 
 mod cluster;
 pub mod constants;
+pub mod divergence;
 mod ending;
 mod etcd_client;
 pub mod figures;
 pub mod nemeses;
+pub mod planted;
 pub mod record;
 mod run;
 pub mod schedule;

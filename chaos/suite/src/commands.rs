@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     bench,
     cluster::Cluster,
-    e2e,
+    compare, e2e,
     failure::{Failure, Outcome},
     history,
     interrupt::until_interrupted,
@@ -32,6 +32,12 @@ enum Command {
     Story(StoryArguments),
     /// Members of a store on hosts of their own, recorded clients, faults by a seeded schedule, and a verdict.
     Store(store_run::StoreArguments),
+    /// A refused transaction leaves nothing anywhere: true of this store, not of etcd 3.5.
+    Divergence(store_run::TargetArguments),
+    /// The same schedule on etcd and on this store, one after the other, and their figures beside each other.
+    Compare(compare::CompareArguments),
+    /// Plants defects into the history of a run that held: every one must be found.
+    Planted(store_run::CheckArguments),
     /// Judges the history that `store` left in its folder once more.
     Check(store_run::CheckArguments),
     /// Every kubectl version through every command.
@@ -138,6 +144,9 @@ fn run(command: Command) -> Outcome<()> {
             block_on(history::run(&keelstone, &arguments.runtime, arguments.history.as_deref()))
         }
         Command::Store(arguments) => store_run::run(arguments, block_on),
+        Command::Divergence(arguments) => store_run::divergence(&arguments, block_on),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Planted(arguments) => store_run::planted(&arguments),
         Command::Check(arguments) => store_run::check(&arguments),
         Command::KubectlE2e(arguments) => {
             let keelstone = keelstone(arguments.keelstone)?;

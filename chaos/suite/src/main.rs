@@ -7,6 +7,7 @@
 mod bench;
 mod cluster;
 mod commands;
+mod compare;
 mod constants;
 mod e2e;
 mod failure;

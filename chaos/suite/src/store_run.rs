@@ -1,9 +1,15 @@
 //! The subcommands `store` and `check`.
 
-use std::{future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
-use keelstone_chaos_bed::{isolation, BedOptions};
+use keelstone_chaos_bed::{isolation, Bed, BedOptions};
 use keelstone_chaos_store::{
     self as chaos, figures, history_file, judge, nemeses, record, schedule::Schedule, target, workloads, Verdict,
 };
@@ -14,7 +20,7 @@ use crate::{
 };
 
 #[derive(Args)]
-pub struct StoreArguments {
+pub struct TargetArguments {
     /// keelstone or etcd
     #[arg(long, default_value = "keelstone")]
     target: String,
@@ -26,6 +32,18 @@ pub struct StoreArguments {
     other: Option<PathBuf>,
     #[arg(long, default_value_t = 3)]
     members: usize,
+}
+
+impl TargetArguments {
+    fn target(&self) -> Outcome<Arc<dyn target::Target>> {
+        target::by_name(&self.target, self.program.as_deref(), self.other.as_deref())
+    }
+}
+
+#[derive(Args)]
+pub struct StoreArguments {
+    #[command(flatten)]
+    target: TargetArguments,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[arg(long, default_value_t = 120)]
@@ -63,7 +81,7 @@ type Work = Pin<Box<dyn Future<Output = Outcome<()>>>>;
 
 pub fn run(arguments: StoreArguments, block_on: impl Fn(Work) -> Outcome<()>) -> Outcome<()> {
     // Wrong arguments are told before anything is made.
-    let target = target::by_name(&arguments.target, arguments.program.as_deref(), arguments.other.as_deref())?;
+    let target = arguments.target.target()?;
     let workloads = workloads::named(&arguments.workloads)?;
     let schedule = arguments.schedule.as_deref().map(Schedule::load).transpose()?;
     let work = isolation::enter()?;
@@ -74,7 +92,7 @@ pub fn run(arguments: StoreArguments, block_on: impl Fn(Work) -> Outcome<()>) ->
         target,
         workloads: workloads.clone(),
         nemeses: if arguments.nemeses.is_empty() { all() } else { arguments.nemeses.clone() },
-        members: arguments.members,
+        members: arguments.target.members,
         seed: arguments.seed,
         duration: Duration::from_secs(arguments.seconds),
         overlap: arguments.overlap,
@@ -96,14 +114,46 @@ fn command() -> String {
     std::env::args().collect::<Vec<_>>().join(" ")
 }
 
-pub fn check(arguments: &CheckArguments) -> Outcome<()> {
-    let lines = record::read(&history_file(&arguments.folder))?;
+pub fn divergence(arguments: &TargetArguments, block_on: impl Fn(Work) -> Outcome<()>) -> Outcome<()> {
+    let target = arguments.target()?;
+    let work = isolation::enter()?;
+    let names: Vec<String> = (1..=arguments.members).map(|i| format!("m{i}")).collect();
+    block_on(Box::pin(async move {
+        let bed = Bed::make(work.path(), work.path(), &names, BedOptions::default())?;
+        let story = until_interrupted(chaos::divergence::run(&chaos::Cluster::new(bed, target))).await?;
+        println!("held: what was refused is nowhere\n  {story}");
+        Ok(())
+    }))
+}
+
+type Kept = (Vec<record::Line>, Vec<Arc<dyn workloads::Workload>>);
+
+/// A kept history, and the workloads that are in it.
+pub fn kept(folder: &Path) -> Outcome<Kept> {
+    let lines = record::read(&history_file(folder))?;
     let present = |w: &Arc<dyn workloads::Workload>| lines.iter().any(|l| l.source == w.name());
-    let workloads: Vec<_> = workloads::all().into_iter().filter(present).collect();
+    let workloads = workloads::all().into_iter().filter(present).collect();
+    Ok((lines, workloads))
+}
+
+pub fn planted(arguments: &CheckArguments) -> Outcome<()> {
+    let (lines, workloads) = kept(&arguments.folder)?;
+    if judge(&lines, &workloads).violated() {
+        return Err(Failure::impossible("this history is violated as it is: nothing can be planted in it"));
+    }
+    for line in chaos::planted::run(&lines, &workloads)? {
+        println!("  {line}");
+    }
+    println!("every planted defect was found");
+    Ok(())
+}
+
+pub fn check(arguments: &CheckArguments) -> Outcome<()> {
+    let (lines, workloads) = kept(&arguments.folder)?;
     tell(&lines, &workloads, &arguments.folder)
 }
 
-fn tell(lines: &[record::Line], workloads: &[Arc<dyn workloads::Workload>], folder: &std::path::Path) -> Outcome<()> {
+fn tell(lines: &[record::Line], workloads: &[Arc<dyn workloads::Workload>], folder: &Path) -> Outcome<()> {
     let verdict = judge(lines, workloads);
     let faults = figures::faults(lines);
     println!("\n== Faults: time without an acknowledged write, and to the first one after the fault (median, max)");

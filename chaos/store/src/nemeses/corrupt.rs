@@ -79,6 +79,8 @@ impl Nemesis for Corrupt {
             if host.pid().is_none() {
                 fs::remove_dir_all(&host.data)?;
                 fs::rename(&kept, &host.data)?;
+                // Or the next loss of power takes what a restore from a backup would have kept.
+                shell(&["sync", "-f", &host.data.to_string_lossy()])?;
                 cluster.start(name)?;
             } else if kept.exists() {
                 fs::remove_dir_all(&kept)?;

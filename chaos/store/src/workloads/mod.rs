@@ -22,7 +22,7 @@ use crate::{
     record::{Class, Line, Recorder},
 };
 
-pub use watch::event as watch_event;
+pub use watch::{event as watch_event, lost_and_repeated};
 
 /// One kind of client, its final reads and its checker.
 #[async_trait]

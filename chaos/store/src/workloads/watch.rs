@@ -133,8 +133,7 @@ impl Workload for Followers {
     }
 
     fn check(&self, lines: &[&Line], log: &[Event]) -> Result<(), Violation> {
-        let own: Vec<Event> =
-            log.iter().filter(|e| e.key.as_str() >= "append/" && e.key.as_str() < "register0").cloned().collect();
+        let own: Vec<Event> = log.iter().filter(|e| followed(e)).cloned().collect();
         for seen in typed::<Seen>(lines, &["seen"])? {
             let observed = watch::Observed {
                 watcher: format!("that resumed {} times", seen.resumed),
@@ -147,4 +146,25 @@ impl Workload for Followers {
         }
         Ok(())
     }
+}
+
+/// Over all followers of a history: events of the log that one was not told though it was told later ones, and events
+/// that one was told more than once.
+pub fn lost_and_repeated(lines: &[Line]) -> (usize, usize) {
+    let log = lines.iter().find(|l| l.source == crate::ending::STORE && l.kind == "log");
+    let log: Vec<Event> = log.and_then(|l| l.read().ok()).unwrap_or_default();
+    let (mut lost, mut repeated) = (0, 0);
+    for seen in lines.iter().filter(|l| l.source == "watch" && l.kind == "seen") {
+        let Ok(seen) = seen.read::<Seen>() else { continue };
+        let told: Vec<&Event> = seen.answers.iter().flatten().collect();
+        let distinct: std::collections::BTreeSet<&Event> = told.iter().copied().collect();
+        repeated += told.len() - distinct.len();
+        let due = log.iter().filter(|e| followed(e) && e.revision <= seen.complete_to);
+        lost += due.filter(|e| !distinct.contains(e)).count();
+    }
+    (lost, repeated)
+}
+
+fn followed(event: &Event) -> bool {
+    event.key.as_str() >= "append/" && event.key.as_str() < "register0"
 }
