@@ -7,15 +7,18 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 DIR ?= run
 PORT ?= 6443
 SEEDS ?= 1..20
+SEED ?= 1
+HOURS ?= 1
+CHAOS ?= run/chaos
 BIN := $(CARGO_TARGET_DIR)/debug
 
 # Builds RocksDB's library if it is not there, and tells cargo where it is.
 ROCKS := export ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" ROCKSDB_STATIC=1
 
-.PHONY: help install build up down demo test lint unit sim e2e chaos bench figures bugs fmt
+.PHONY: help install build up down demo test lint unit sim e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt
 
 help: ## says what there is
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: ## installs the Debian packages that are missing
 	@.ci/install
@@ -33,7 +36,7 @@ down: ## stops them; the data stays
 demo: build ## loses a master, a quorum and workers of that cluster, and shows what happens
 	@$(BIN)/keelstone-chaos demo --dir $(DIR) --keelstone $(BIN)/keelstone
 
-test: build lint unit sim e2e chaos ## all that CI runs
+test: build lint unit sim e2e chaos-short ## all that CI runs
 	@echo "all of it passed"
 
 lint: install ## formatting, clippy with the determinism bans (licences and arrows are unit tests of xtask)
@@ -49,8 +52,26 @@ sim: build ## the whole stack under deterministic simulation, each seed twice
 e2e: build ## every kubectl that is found against a real cluster
 	$(BIN)/keelstone-chaos kubectl-e2e --keelstone $(BIN)/keelstone
 
-chaos: build ## real processes lose masters and workers; the history is checked
+# One seed, all faults that work here, then every planted defect must be found in its history.
+define chaos-store
+	$(BIN)/keelstone-chaos store --own-disks --slow-links --seed $(SEED) --seconds $(1) $(2) --folder $(CHAOS)
+	$(BIN)/keelstone-chaos planted $(CHAOS)
+	$(BIN)/keelstone-chaos divergence
+endef
+
+chaos: build ## real processes under faults, about 10 minutes: SEED=n; report in CHAOS=folder (root)
 	$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone
+	$(call chaos-store,400,--overlap)
+
+chaos-short: build ## the same in about 3 minutes, as in `make test`
+	$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone
+	$(call chaos-store,60)
+
+chaos-long: build ## seed after seed, for HOURS=n, until something is violated
+	$(BIN)/keelstone-chaos long --hours $(HOURS) --seed $(SEED) --folder $(CHAOS)-long
+
+chaos-compare: build ## one schedule of faults on etcd 3.5 and on this store
+	$(BIN)/keelstone-chaos compare --etcd $$(.ci/etcd)/etcd --seed $(SEED) --folder $(CHAOS)-compare
 
 bench: install ## compares the store with etcd in one run (QUICK=1: a few minutes); prints figures, asserts none
 	@$(ROCKS) && nice cargo build --release -p keelstone-store-bench && \

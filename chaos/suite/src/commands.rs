@@ -11,7 +11,7 @@ use crate::{
     failure::{Failure, Outcome},
     history,
     interrupt::until_interrupted,
-    store_run,
+    long, store_run,
     story::{Length, Story},
 };
 use keelstone_chaos_bed::isolation;
@@ -38,6 +38,8 @@ enum Command {
     Compare(compare::CompareArguments),
     /// Plants defects into the history of a run that held: every one must be found.
     Planted(store_run::CheckArguments),
+    /// `store` again and again with other seeds, for hours.
+    Long(long::LongArguments),
     /// Judges the history that `store` left in its folder once more.
     Check(store_run::CheckArguments),
     /// Every kubectl version through every command.
@@ -147,6 +149,7 @@ fn run(command: Command) -> Outcome<()> {
         Command::Divergence(arguments) => store_run::divergence(&arguments, block_on),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Planted(arguments) => store_run::planted(&arguments),
+        Command::Long(arguments) => long::run(&arguments),
         Command::Check(arguments) => store_run::check(&arguments),
         Command::KubectlE2e(arguments) => {
             let keelstone = keelstone(arguments.keelstone)?;

@@ -16,6 +16,7 @@ mod http_client;
 mod interrupt;
 mod kubeconfig;
 mod kubectl;
+mod long;
 mod own_cluster;
 mod processes;
 mod report;

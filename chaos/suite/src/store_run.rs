@@ -10,6 +10,7 @@ use std::{
 
 use clap::Args;
 use keelstone_chaos_bed::{isolation, Bed, BedOptions};
+use keelstone_chaos_report::{page, About};
 use keelstone_chaos_store::{
     self as chaos, figures, history_file, judge, nemeses, record, schedule::Schedule, target, workloads, Verdict,
 };
@@ -101,7 +102,9 @@ pub fn run(arguments: StoreArguments, block_on: impl Fn(Work) -> Outcome<()>) ->
         work: work.path().to_owned(),
         folder: folder.clone(),
     };
-    println!("== {} members of {}, seed {}", options.members, options.target.name(), options.seed);
+    let title = format!("{} members of {}, seed {}", options.members, options.target.name(), options.seed);
+    println!("== {title}");
+    std::fs::write(folder.join("title.txt"), title + "\n")?;
     std::fs::write(folder.join("command.txt"), command() + "\n")?;
     block_on(Box::pin(async move {
         let recorded = until_interrupted(chaos::run(&options)).await?;
@@ -182,7 +185,11 @@ fn tell(lines: &[record::Line], workloads: &[Arc<dyn workloads::Workload>], fold
     }
     let text = serde_json::to_string_pretty(&verdict).unwrap_or_default();
     std::fs::write(folder.join("verdict.json"), text)?;
-    println!("  in {}: history.jsonl, schedule.json, verdict.json, command.txt, logs/", folder.display());
+    let command = std::fs::read_to_string(folder.join("command.txt")).unwrap_or_default();
+    let title = std::fs::read_to_string(folder.join("title.txt")).unwrap_or_else(|_| "a run".into());
+    let about = About { title: title.trim().to_owned(), command: command.trim().to_owned() };
+    std::fs::write(folder.join("report.html"), page(&about, lines, &verdict))?;
+    println!("  in {}: report.html, history.jsonl, schedule.json, verdict.json, logs/", folder.display());
     outcome(&verdict)
 }
 

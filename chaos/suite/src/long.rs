@@ -1,0 +1,62 @@
+//! Run after run with other seeds, for hours.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+
+use crate::failure::{Failure, Outcome};
+
+#[derive(Args)]
+pub struct LongArguments {
+    #[arg(long, default_value_t = 1.0)]
+    hours: f64,
+    /// The first run's; each next run has the next one.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Of one run.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+    /// The target's program.
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// A folder below it for each seed.
+    #[arg(long, default_value = "run/chaos-long")]
+    folder: PathBuf,
+}
+
+/// Stops at the first violation: its folder is then kept; folders of runs that held are removed.
+pub fn run(arguments: &LongArguments) -> Outcome<()> {
+    let begun = Instant::now();
+    let wanted = Duration::from_secs_f64(arguments.hours * 3_600.0);
+    let (mut held, mut inconclusive) = (0, 0);
+    for seed in arguments.seed.. {
+        if begun.elapsed() >= wanted {
+            break;
+        }
+        let folder = arguments.folder.join(seed.to_string());
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["store", "--own-disks", "--slow-links", "--overlap", "--seed", &seed.to_string()]);
+        command.args(["--seconds", &arguments.seconds.to_string(), "--folder"]).arg(&folder);
+        if let Some(program) = &arguments.program {
+            command.arg("--program").arg(program);
+        }
+        match command.status()?.code() {
+            Some(0) => {
+                held += 1;
+                std::fs::remove_dir_all(&folder)?;
+            }
+            Some(2) => inconclusive += 1,
+            _ => return Err(Failure::broken(format!("violated with seed {seed}: {}", folder.display()))),
+        }
+        let hours = begun.elapsed().as_secs_f64() / 3_600.0;
+        println!("== {hours:.2} of {:.2} hours: {held} runs held, {inconclusive} inconclusive\n", arguments.hours);
+        if held == 0 && inconclusive > 2 {
+            return Err(Failure::impossible("three runs said nothing"));
+        }
+    }
+    Ok(())
+}
