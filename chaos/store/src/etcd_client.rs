@@ -71,17 +71,17 @@ impl<T> Reply<T> {
 /// Whether a member that answers so has certainly not carried out the request, and never will. Codes that the contract
 /// gives to requests that are refused before they are proposed, or at apply; time-outs and lost leaders tell nothing.
 fn refused(status: &Status) -> bool {
-    match status.code() {
+    matches!(
+        status.code(),
         Code::InvalidArgument
-        | Code::NotFound
-        | Code::FailedPrecondition
-        | Code::OutOfRange
-        | Code::ResourceExhausted
-        | Code::Unimplemented
-        | Code::PermissionDenied
-        | Code::Unauthenticated => true,
-        _ => false,
-    }
+            | Code::NotFound
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::ResourceExhausted
+            | Code::Unimplemented
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+    )
 }
 
 #[derive(Debug)]

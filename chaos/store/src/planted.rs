@@ -18,7 +18,7 @@ struct Plant {
     /// The check that must find it.
     check: &'static str,
     /// False: the history has no place for it.
-    place: fn(&mut Vec<Line>) -> bool,
+    place: fn(&mut [Line]) -> bool,
 }
 
 const PLANTS: &[Plant] = &[
@@ -64,7 +64,7 @@ fn of<'a>(lines: &'a mut [Line], source: &'a str, kind: &'a str) -> impl Iterato
 }
 
 /// The last read of a key that was written twice shows the first value.
-fn stale_read(lines: &mut Vec<Line>) -> bool {
+fn stale_read(lines: &mut [Line]) -> bool {
     let writes: Vec<Line> =
         of(lines, "register", "write").filter(|l| l.class == Class::Ok).map(|l| l.clone()).collect();
     for (i, first) in writes.iter().enumerate() {
@@ -85,7 +85,7 @@ fn stale_read(lines: &mut Vec<Line>) -> bool {
 }
 
 /// An acknowledged write is in no member's log.
-fn lost_write(lines: &mut Vec<Line>) -> bool {
+fn lost_write(lines: &mut [Line]) -> bool {
     let written = of(lines, "register", "write").find(|l| l.class == Class::Ok).map(|l| l.what.clone());
     let Some(revision) = written.map(|w| w["outcome"]["written"]["revision"].clone()) else { return false };
     let mut found = false;
@@ -104,7 +104,7 @@ fn lists(line: &mut Line) -> Vec<&mut Vec<Value>> {
 }
 
 /// An element that was read is missing in the middle of a later, longer list.
-fn lost_append(lines: &mut Vec<Line>) -> bool {
+fn lost_append(lines: &mut [Line]) -> bool {
     for line in of(lines, "append", "txn").filter(|l| l.class == Class::Ok) {
         if let Some(list) = lists(line).into_iter().find(|l| l.len() > 3) {
             list.remove(1);
@@ -115,7 +115,7 @@ fn lost_append(lines: &mut Vec<Line>) -> bool {
 }
 
 /// The writer of an element that was read had been told that it failed.
-fn aborted_append(lines: &mut Vec<Line>) -> bool {
+fn aborted_append(lines: &mut [Line]) -> bool {
     let mut elements = Vec::new();
     for line in of(lines, "append", "txn").filter(|l| l.class == Class::Ok) {
         elements.extend(lists(line).into_iter().flatten().map(|e| e.clone()));
@@ -132,7 +132,7 @@ fn aborted_append(lines: &mut Vec<Line>) -> bool {
     false
 }
 
-fn lost_element(lines: &mut Vec<Line>) -> bool {
+fn lost_element(lines: &mut [Line]) -> bool {
     let reads = of(lines, "set", "read").filter(|l| l.class == Class::Ok);
     let Some(last) = reads.last() else { return false };
     match last.what["operation"]["call"]["read"]["elements"].as_array_mut() {
@@ -144,7 +144,7 @@ fn lost_element(lines: &mut Vec<Line>) -> bool {
     }
 }
 
-fn wrong_sum(lines: &mut Vec<Line>) -> bool {
+fn wrong_sum(lines: &mut [Line]) -> bool {
     let Some(last) = of(lines, "bank", "read").filter(|l| l.class == Class::Ok).last() else { return false };
     let Some(balances) = last.what["call"]["read"]["balances"].as_object_mut() else { return false };
     match balances.values_mut().next() {
@@ -157,7 +157,7 @@ fn wrong_sum(lines: &mut Vec<Line>) -> bool {
 }
 
 /// A holder is told that it holds the lock while the holder before it still does.
-fn two_holders(lines: &mut Vec<Line>) -> bool {
+fn two_holders(lines: &mut [Line]) -> bool {
     let mut tenures: Vec<&mut Line> = of(lines, "lock", "tenure").collect();
     tenures.sort_by_key(|l| (l.what["lock"].to_string(), l.what["token"].as_i64()));
     for i in 1..tenures.len() {
@@ -171,7 +171,7 @@ fn two_holders(lines: &mut Vec<Line>) -> bool {
     false
 }
 
-fn past_the_fence(lines: &mut Vec<Line>) -> bool {
+fn past_the_fence(lines: &mut [Line]) -> bool {
     let last = of(lines, "lock", "tenure").filter_map(|l| l.what["token"].as_i64()).max().unwrap_or(0);
     let tenures = of(lines, "lock", "tenure");
     let lock = tenures.filter(|l| l.what["token"] == last).map(|l| l.what["lock"].clone()).last();
@@ -187,7 +187,7 @@ fn past_the_fence(lines: &mut Vec<Line>) -> bool {
 }
 
 /// A key on a living lease is not there.
-fn early_end(lines: &mut Vec<Line>) -> bool {
+fn early_end(lines: &mut [Line]) -> bool {
     for line in of(lines, "lease", "session") {
         let steps = line.what["steps"].as_array_mut().into_iter().flatten();
         let mut put = false;
@@ -207,20 +207,20 @@ fn answers(lines: &mut [Line]) -> Option<&mut Vec<Value>> {
     seen.into_iter().find(|answers| answers.len() > 4)
 }
 
-fn skipped_event(lines: &mut Vec<Line>) -> bool {
+fn skipped_event(lines: &mut [Line]) -> bool {
     answers(lines).map(|answers| drop(answers.remove(2))).is_some()
 }
 
-fn repeated_event(lines: &mut Vec<Line>) -> bool {
+fn repeated_event(lines: &mut [Line]) -> bool {
     answers(lines).map(|answers| answers.insert(2, answers[2].clone())).is_some()
 }
 
-fn diverged_log(lines: &mut Vec<Line>) -> bool {
+fn diverged_log(lines: &mut [Line]) -> bool {
     let log = of(lines, "store", "log").last().and_then(|l| l.what.as_array_mut());
     log.and_then(|events| events.last_mut()).map(|event| event["value"] = json!("another")).is_some()
 }
 
-fn diverged_state(lines: &mut Vec<Line>) -> bool {
+fn diverged_state(lines: &mut [Line]) -> bool {
     let hash = of(lines, "store", "hash").last();
     hash.map(|l| l.what["hash"] = json!(l.what["hash"].as_u64().unwrap_or(0) ^ 1)).is_some()
 }

@@ -1,9 +1,6 @@
 //! The same schedule on etcd and on this store, one after the other, each in a run of its own.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keelstone_chaos_store::{figures, judge, workloads};
@@ -50,7 +47,7 @@ fn record(
     folder: &Path,
     plan: Option<&Path>,
 ) -> Outcome<()> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = crate::interrupt::ends_with_us(&std::env::current_exe()?);
     command.args(["store", "--target", target, "--own-disks", "--folder"]).arg(folder);
     command.args(["--seed", &a.seed.to_string(), "--seconds", &a.seconds.to_string()]);
     if let Some(program) = program {

@@ -1,4 +1,4 @@
-use std::future::Future;
+use std::{future::Future, path::Path, process::Command};
 
 use tokio::signal::unix::{signal, SignalKind};
 
@@ -13,4 +13,11 @@ pub async fn until_interrupted<T>(work: impl Future<Output = Outcome<T>>) -> Out
         _ = terminate.recv() => Err(Failure::impossible("terminated")),
         ended = work => ended,
     }
+}
+
+/// A command that is killed when this process ends, however it ends.
+pub fn ends_with_us(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }

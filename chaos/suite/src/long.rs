@@ -2,7 +2,6 @@
 
 use std::{
     path::PathBuf,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -38,7 +37,7 @@ pub fn run(arguments: &LongArguments) -> Outcome<()> {
             break;
         }
         let folder = arguments.folder.join(seed.to_string());
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = crate::interrupt::ends_with_us(&std::env::current_exe()?);
         command.args(["store", "--own-disks", "--slow-links", "--overlap", "--seed", &seed.to_string()]);
         command.args(["--seconds", &arguments.seconds.to_string(), "--folder"]).arg(&folder);
         if let Some(program) = &arguments.program {
