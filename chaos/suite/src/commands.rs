@@ -108,6 +108,14 @@ enum Bench {
         #[arg(long, default_value_t = 5_000)]
         pods: u32,
     },
+    /// What the loss of a master and of a worker costs, step by step, on a cluster of its own.
+    Losses {
+        #[arg(long, default_value_t = 4)]
+        rounds: u32,
+        /// Kubernetes' periods instead of fast ones: some minutes a round.
+        #[arg(long)]
+        default_timings: bool,
+    },
     /// Time from `keelstone up` of a new cluster to the first list of nodes; memory of its idle masters.
     Up,
 }
@@ -167,6 +175,10 @@ fn bench(arguments: BenchArguments) -> Outcome<()> {
     match arguments.which {
         Some(Bench::Failover { dir, rounds }) => block_on(bench::failover(Cluster::open(&dir, &keelstone)?, rounds)),
         Some(Bench::Api { dir, pods }) => block_on(bench::api(Cluster::open(&dir, &keelstone)?, pods)),
+        Some(Bench::Losses { rounds, default_timings }) => {
+            let _work = isolation::enter()?;
+            block_on(bench::losses(&keelstone, &arguments.runtime, rounds, default_timings))
+        }
         Some(Bench::Up) => {
             let _work = isolation::enter()?;
             block_on(bench::up(&keelstone, &arguments.runtime))

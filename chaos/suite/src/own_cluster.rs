@@ -12,9 +12,22 @@ pub async fn with_cluster<T, F>(keelstone: &Path, runtime: &str, work: impl FnOn
 where
     F: Future<Output = Outcome<T>>,
 {
+    with_cluster_of(keelstone, runtime, &[], work).await
+}
+
+/// The same with more flags for `keelstone up`.
+pub async fn with_cluster_of<T, F>(
+    keelstone: &Path,
+    runtime: &str,
+    flags: &[&str],
+    work: impl FnOnce(Cluster) -> F,
+) -> Outcome<T>
+where
+    F: Future<Output = Outcome<T>>,
+{
     let folder = tempfile::Builder::new().prefix("keelstone-").tempdir()?;
     let ended = until_interrupted(async {
-        let arguments = ["--port", "0", "--runtime", runtime];
+        let arguments = [&["--port", "0", "--runtime", runtime], flags].concat();
         let cluster = Cluster::start(folder.path(), keelstone, &arguments).await?;
         work(cluster).await
     })

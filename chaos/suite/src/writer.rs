@@ -27,6 +27,8 @@ pub struct Record {
     /// By object: the number that was last acknowledged.
     pub last: std::collections::BTreeMap<String, u64>,
     pub failed: u64,
+    /// When each write that failed, or was not answered in time, was given up.
+    pub refused: Vec<Instant>,
 }
 
 impl Record {
@@ -121,11 +123,15 @@ async fn write(endpoint: Endpoint, namespace: String, record: Arc<Mutex<Record>>
                 record.acknowledged.push((sent, Instant::now()));
                 record.last.insert(name, number);
             }
-            Sent::Unsent(_) => record.failed += 1,
+            Sent::Unsent(_) => {
+                record.failed += 1;
+                record.refused.push(Instant::now());
+            }
             // It may still be carried out, after later ones: its object is left alone from now on.
             _ => {
                 series += 1;
                 record.failed += 1;
+                record.refused.push(Instant::now());
             }
         }
     }

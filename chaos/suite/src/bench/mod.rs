@@ -2,12 +2,14 @@
 
 mod api;
 mod failover;
+mod losses;
 mod up;
 
 use std::{path::Path, time::Duration};
 
 pub use api::api;
 pub use failover::failover;
+pub use losses::losses;
 pub use up::up;
 
 use crate::{failure::Outcome, own_cluster::with_cluster};
