@@ -181,6 +181,24 @@ async fn another_cluster_and_another_backup_are_refused() {
     assert!(error.to_string().contains("another backup writes"), "{error}");
 }
 
+#[tokio::test]
+async fn a_store_that_went_back_is_not_mixed_with_its_backup() {
+    let dir = TempDir::new().unwrap();
+    let mut store = Store::default();
+    store.apply(&[put("a", "1", 0), put("a", "2", 0)]);
+    catch_up(source(&store), &store, options(dir.path())).await.unwrap();
+    let mut older = Store::default();
+    older.apply(&[put("a", "1", 0)]);
+    let recorder = Recorder::new(Env::os(), source(&older), options(dir.path())).unwrap();
+    let mut progress = recorder.progress();
+    let told = async move {
+        let said = progress.wait_for(|said| said.error.is_some()).await.unwrap().error.clone().unwrap();
+        assert!(said.contains("the store is at revision 2, its backup at 3"), "{said}");
+    };
+    recorder.run(told).await.unwrap();
+    assert_eq!(restored(dir.path(), Target::Latest).unwrap(), content(&store.mvcc));
+}
+
 /// A source whose streams break when told to.
 struct Breaking {
     inner: Arc<dyn Source>,
@@ -343,4 +361,50 @@ proptest! {
             prop_assert_eq!(last, through);
         }
     }
+}
+
+/// A segment of format version 1, as it was written when that was new. `BLESS=1` writes it anew, for a version
+/// that comes after it: a version that is there never changes.
+#[test]
+fn segments_of_version_1_are_read_for_ever() {
+    let dir = TempDir::new().unwrap();
+    let env = Env::os();
+    let path = dir.path().join("log-0000000000000007.part");
+    let header =
+        keelstone_backup::archive::SegmentHeader { cluster_id: 0xc1, first_revision: 7, unix_ms: 1_800_000_000_000 };
+    let kv = |key: &str, version: i64| keelstone_etcd_api::mvccpb::KeyValue {
+        key: key.to_owned().into(),
+        value: if version == 0 { Bytes::new() } else { "v".into() },
+        create_revision: version.min(1) * 7,
+        mod_revision: 7,
+        version,
+        lease: version * 3,
+    };
+    let change = |main, sub, kv| keelstone_backup::archive::Change { main, sub, kv: Some(kv) };
+    let frames = [
+        Frame {
+            through: 7,
+            unix_ms: 1_800_000_000_500,
+            changes: vec![change(7, 0, kv("a", 1)), change(7, 1, kv("b", 0))],
+            leases: vec![keelstone_backup::archive::LeaseMark { id: 3, ttl_s: 60 }],
+            ..Frame::default()
+        },
+        Frame { through: 9, unix_ms: 1_800_000_001_000, leases_gone: vec![3], ..Frame::default() },
+        Frame { through: 9, unix_ms: 1_800_000_002_000, sealed: true, ..Frame::default() },
+    ];
+    let mut writer = SegmentWriter::create(&**env.disk(), &path, header).unwrap();
+    frames.iter().for_each(|frame| writer.append(frame).unwrap());
+    let written = env.disk().read(&path).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/segment-1.seg");
+    if std::env::var_os("BLESS").is_some() {
+        env.disk().write_atomically(&fixture, &written).unwrap();
+    }
+    assert_eq!(written, env.disk().read(&fixture).unwrap());
+    let mut reader = SegmentReader::open(&**env.disk(), &fixture, false).unwrap();
+    assert_eq!(reader.header(), header);
+    for frame in frames {
+        assert_eq!(reader.next().unwrap(), Some(frame));
+    }
+    assert_eq!(reader.next().unwrap(), None);
+    assert!(reader.is_sealed());
 }

@@ -69,6 +69,8 @@ pub struct StoreConfig {
     pub txn_ops_max: usize,
     pub request_bytes_max: usize,
     pub watch_progress_interval: Duration,
+    /// A continuous backup of this member's state, if it is wanted.
+    pub backup: Option<keelstone_backup::archive::RecorderOptions>,
 }
 
 impl StoreConfig {
@@ -95,6 +97,7 @@ impl StoreConfig {
             txn_ops_max: keelstone_mvcc::constants::TXN_OPS_MAX,
             request_bytes_max: REQUEST_BYTES_MAX,
             watch_progress_interval: WATCH_PROGRESS_INTERVAL,
+            backup: None,
         }
     }
 

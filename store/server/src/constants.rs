@@ -76,6 +76,9 @@ pub const COMPACT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Snapshots sent to clients at one time; the next one is `too many requests`.
 pub const SNAPSHOTS_MAX: usize = 4;
 
+/// Pause before a backup that failed is tried again.
+pub const BACKUP_RETRY_PAUSE: Duration = Duration::from_secs(10);
+
 /// How often the other members are asked for their client URLs while some are unknown, and afterwards.
 pub const ATTRIBUTES_INTERVAL_MISSING: Duration = Duration::from_secs(1);
 pub const ATTRIBUTES_INTERVAL: Duration = Duration::from_secs(60);

@@ -169,6 +169,24 @@ fn metrics(member: &Member) -> String {
     }
     let ranges = own.started_total(Method::Range).into();
     one("etcd_mvcc_range_total", "counter", "Calls seen by this member.", ranges);
+    if let Some(backup) = member.backup_progress() {
+        let unix_s = backup.unix_ms / 1000;
+        let behind = revision.saturating_sub(backup.revision).max(0);
+        one(
+            "keelstone_backup_revision",
+            "gauge",
+            "Up to which revision the backup is complete.",
+            backup.revision.into(),
+        );
+        one(
+            "keelstone_backup_behind_revisions",
+            "gauge",
+            "Revisions that the backup does not hold yet.",
+            behind.into(),
+        );
+        one("keelstone_backup_complete_unix_seconds", "gauge", "When the backup was complete last.", unix_s.into());
+        one("keelstone_backup_failing", "gauge", "Whether the backup cannot go on.", backup.error.is_some().into());
+    }
     family(&mut text, "etcd_server_version", "gauge", "Which version is running.");
     sample(&mut text, "etcd_server_version", &format!("server_version=\"{ETCD_VERSION}\""), 1);
     family(&mut text, "etcd_server_id", "gauge", "Member id in hexadecimal.");

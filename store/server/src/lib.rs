@@ -6,6 +6,7 @@
 
 mod admission;
 mod attributes;
+mod backup;
 mod client_listener;
 mod config;
 pub mod constants;

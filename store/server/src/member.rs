@@ -49,6 +49,8 @@ pub(crate) struct Member {
     pub client_urls: RwLock<BTreeMap<u64, Vec<String>>>,
     /// A place for each snapshot that is being sent to a client.
     pub snapshots: Arc<tokio::sync::Semaphore>,
+    /// How far the backup is, if one is kept.
+    pub backup: std::sync::Mutex<Option<watch::Receiver<keelstone_backup::archive::Progress>>>,
     /// Held by whoever compacts physically.
     pub compaction: Mutex<()>,
     status: watch::Receiver<RaftStatus>,
@@ -78,6 +80,7 @@ impl Member {
             peers_stopping: CancellationToken::new(),
             client_urls: RwLock::default(),
             snapshots: Arc::new(tokio::sync::Semaphore::new(crate::constants::SNAPSHOTS_MAX)),
+            backup: std::sync::Mutex::default(),
             compaction: Mutex::default(),
             status,
             quorum: watch::Sender::new(true),

@@ -66,12 +66,15 @@ impl StoreServer {
             serving.push(env.spawn(ClientListener::new(Arc::clone(&member), None).run(metrics, None)));
         }
         let peer_server = serve_peers(&env, &member, services, peer, tls.peer_server);
-        let background = vec![
+        let mut background = vec![
             env.spawn(attributes::collect(Arc::clone(&member), tls.peer_client)),
             env.spawn(count_leader_changes(Arc::clone(&member))),
             env.spawn(quorum::probe(Arc::clone(&member))),
             env.spawn(compact_in_background(Arc::clone(&member))),
         ];
+        if let Some(options) = config.backup.clone() {
+            background.push(env.spawn(crate::backup::keep(Arc::clone(&member), options)));
+        }
         tracing::info!(
             member = format!("{:x}", ids.1), cluster = format!("{:x}", ids.0), name = %config.name,
             client = %client_address, peer = %peer_address, "store member started"

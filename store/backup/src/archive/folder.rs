@@ -98,8 +98,18 @@ impl Folder {
     }
 
     /// Where a full backup is received.
-    pub fn incoming(&self) -> PathBuf {
-        self.dir.join(format!("full.{UNFINISHED}"))
+    pub fn incoming(&self, unique: u64) -> PathBuf {
+        self.dir.join(format!("full-{unique:016x}.{UNFINISHED}"))
+    }
+
+    /// Removes what was being received when an earlier run ended.
+    pub fn remove_unfinished(&self) -> Result<(), BackupError> {
+        for path in self.list()? {
+            if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+                self.remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a file its name, durably.

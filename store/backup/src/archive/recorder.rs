@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
@@ -11,7 +11,10 @@ use futures::{stream::BoxStream, StreamExt};
 use keelstone_env::{DiskFile, Env, OpenMode};
 use keelstone_etcd_api::mvccpb::{self, event::EventType};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::{
+    sync::{watch, Mutex},
+    time::MissedTickBehavior,
+};
 
 use super::{
     folder::Folder,
@@ -81,6 +84,8 @@ pub struct Recorder {
     /// Names this run in the folder.
     owner: String,
     progress: watch::Sender<Progress>,
+    /// Held while the log is written, so that nothing is under way any more when [`Recorder::run`] returns.
+    writing: Arc<Mutex<()>>,
 }
 
 /// Why a session with the store ended.
@@ -121,10 +126,11 @@ impl Recorder {
     pub fn new(env: Env, source: Arc<dyn Source>, options: RecorderOptions) -> Result<Self, BackupError> {
         let folder = Folder::new(&env, &options.dir);
         folder.create()?;
+        folder.remove_unfinished()?;
         let owner = env.random().uuid();
         folder.take_over(&owner)?;
         let progress = watch::Sender::new(Progress { version: 1, ..Progress::default() });
-        Ok(Self { env, folder, source, options, owner, progress })
+        Ok(Self { env, folder, source, options, owner, progress, writing: Arc::default() })
     }
 
     /// How far the backup is, from now on.
@@ -137,6 +143,12 @@ impl Recorder {
     /// # Errors
     /// If the folder cannot be written, is damaged, belongs to another cluster, or another backup took it over.
     pub async fn run(&self, stop: impl Future<Output = ()> + Send) -> Result<(), BackupError> {
+        let ended = self.run_until(stop).await;
+        drop(self.writing.lock().await);
+        ended
+    }
+
+    async fn run_until(&self, stop: impl Future<Output = ()> + Send) -> Result<(), BackupError> {
         tokio::pin!(stop);
         loop {
             let broken = tokio::select! {
@@ -182,6 +194,7 @@ impl Recorder {
             log = self.begin_chain().await?;
         }
         let mut next_full = self.env.now() + self.until_next_full(fulls.last().map(|full| full.unix_ms));
+        self.check_not_behind(&log).await?;
         self.compare_leases(&mut log).await?;
         let mut changes = self.source.watch(log.through + 1).await?;
         let mut tick = tokio::time::interval(self.options.flush_interval);
@@ -214,6 +227,7 @@ impl Recorder {
                         WatchPart::Progress(revision) => self.mark(&mut log, cluster_id, revision).await?,
                         WatchPart::Compacted => {
                             tracing::warn!(from = log.through + 1, "the store has compacted what the backup did not have yet");
+                            full = None;
                             self.seal(&mut log).await?;
                             log = self.begin_chain().await?;
                             changes = self.source.watch(log.through + 1).await?;
@@ -229,24 +243,33 @@ impl Recorder {
 
     /// The store's cluster, which must be the one that the folder is of.
     async fn check_cluster(&self) -> Result<u64, Broken> {
-        let (cluster_id, revision) = self.source.status().await?;
-        let said = self.blocking(|folder| read_progress(folder)).await?;
+        let (cluster_id, _) = self.source.status().await?;
+        let said = self.blocking(read_progress).await?;
         if let Some(said) = said.filter(|said| said.cluster_id != 0) {
             if said.cluster_id != cluster_id {
                 let (theirs, ours) = (said.cluster_id, cluster_id);
                 return Err(refused(format!("the folder is a backup of cluster {theirs:x}, not of {ours:x}")));
             }
-            if said.revision > revision + 1_000_000 {
-                tracing::warn!(backup = said.revision, store = revision, "the store is behind its backup");
-            }
         }
         Ok(cluster_id)
     }
 
+    /// A member that lags catches up; a store that was restored to an older revision never does.
+    async fn check_not_behind(&self, log: &Log) -> Result<(), Broken> {
+        let (_, revision) = self.source.status().await?;
+        if revision >= log.through {
+            return Ok(());
+        }
+        let through = log.through;
+        let text = format!(
+            "the store is at revision {revision}, its backup at {through}; a restored store needs a folder of its own"
+        );
+        Err(SourceError(text).into())
+    }
+
     /// Goes on where the last run ended.
     async fn resume(&self) -> Result<Log, Broken> {
-        let folder = self.folder.clone();
-        Ok(self.env.offload(move || resume(&folder)).await?)
+        self.blocking(resume).await
     }
 
     fn until_next_full(&self, last_unix_ms: Option<u64>) -> Duration {
@@ -267,33 +290,21 @@ impl Recorder {
         let mut stream = self.source.snapshot().await?;
         let first = first_bytes(&mut stream).await?;
         let unix_ms = self.unix_ms();
-        let folder = self.folder.clone();
-        let incoming = folder.incoming();
-        let created = move || folder.disk().open(&incoming, OpenMode::Truncate).map_err(BackupError::at(&incoming));
-        let mut file: Option<Box<dyn DiskFile>> = Some(self.env.offload(created).await?);
-        let (mut offset, mut next) = (0_u64, Some(first));
+        // A name of its own: a write of one that was given up may still be under way.
+        let incoming = self.folder.incoming(self.env.random().next_u64());
+        let (folder, path) = (self.folder.clone(), incoming.clone());
+        let created = move || folder.disk().open(&path, OpenMode::CreateNew).map_err(BackupError::at(&path));
+        let mut file: Box<dyn DiskFile> = self.env.offload(created).await?;
+        let (mut offset, mut next) = (0, Some(first));
         while let Some(bytes) = next {
-            let length = bytes.len() as u64;
-            if let Some(mut opened) = file.take() {
-                let written = self.env.offload(move || opened.write_all_at(&bytes, offset).map(|()| opened)).await;
-                file = Some(written.map_err(BackupError::at(self.folder.incoming()))?);
-            }
-            offset += length;
+            let at = offset;
+            offset += bytes.len() as u64;
+            let written = self.env.offload(move || file.write_all_at(&bytes, at).map(|()| file)).await;
+            file = written.map_err(BackupError::at(&incoming))?;
             next = stream.next().await.transpose()?;
         }
         let (folder, keep) = (self.folder.clone(), self.options.keep);
-        let finish = move || -> Result<i64, BackupError> {
-            let incoming = folder.incoming();
-            if let Some(mut file) = file {
-                file.sync().map_err(BackupError::at(&incoming))?;
-            }
-            let revision = EtcdFile::open(folder.disk(), &incoming, false)?.head()?.revision;
-            folder.rename(&incoming, &folder.full(revision, unix_ms))?;
-            let gone = folder.prune(keep)?;
-            tracing::debug!(gone, "old backups were removed");
-            Ok(revision)
-        };
-        Ok(self.env.offload(finish).await?)
+        self.env.offload(move || finish_full(&folder, file, &incoming, unix_ms, keep)).await
     }
 
     /// Makes what waits durable.
@@ -360,10 +371,10 @@ impl Recorder {
             sealed: false,
         };
         log.pending_bytes = 0;
-        let (folder, segment, segment_bytes) = (self.folder.clone(), log.segment.take(), self.options.segment_bytes);
+        let (segment, segment_bytes) = (log.segment.take(), self.options.segment_bytes);
         let header = SegmentHeader { cluster_id, first_revision: log.through + 1, unix_ms };
-        let written = move || append(&folder, segment, header, frame, segment_bytes);
-        log.segment = self.env.offload(written).await?;
+        let written = move |folder: &Folder| append(folder, segment, header, frame, segment_bytes);
+        log.segment = self.blocking(written).await?;
         log.through = through;
         Ok(())
     }
@@ -372,9 +383,8 @@ impl Recorder {
     async fn seal(&self, log: &mut Log) -> Result<(), Broken> {
         let Some(segment) = log.segment.take() else { return Ok(()) };
         let frame = Frame { through: log.through, unix_ms: self.unix_ms(), ..Frame::default() };
-        let (folder, header) = (self.folder.clone(), segment.header());
-        self.env.offload(move || append(&folder, Some(segment), header, frame, 0)).await?;
-        Ok(())
+        let header = segment.header();
+        self.blocking(move |folder| append(folder, Some(segment), header, frame, 0).map(drop)).await
     }
 
     async fn check_owner(&self) -> Result<(), Broken> {
@@ -411,7 +421,13 @@ impl Recorder {
         work: impl FnOnce(&Folder) -> Result<T, BackupError> + Send + 'static,
     ) -> Result<T, Broken> {
         let folder = self.folder.clone();
-        Ok(self.env.offload(move || work(&folder)).await?)
+        let writing = Arc::clone(&self.writing).lock_owned().await;
+        let work = move || {
+            let done = work(&folder);
+            drop(writing);
+            done
+        };
+        Ok(self.env.offload(work).await?)
     }
 
     fn unix_ms(&self) -> u64 {
@@ -448,7 +464,11 @@ impl Log {
             let sub = match last {
                 Some((last_main, last_sub)) if last_main == main => last_sub + 1,
                 Some((last_main, _)) if last_main > main => return Err(out_of_order(main)),
-                _ if main <= self.through => return Err(out_of_order(main)),
+                // Frames that are durable already say that nothing was missing: a store that lies has no backup.
+                _ if main <= self.through => {
+                    let through = self.through;
+                    return Err(refused(format!("the store said all up to revision {through}, and then sent {main}")));
+                }
                 _ => 0,
             };
             let kv =
@@ -470,6 +490,24 @@ fn refused(what: String) -> Broken {
 
 async fn first_bytes(stream: &mut BoxStream<'static, Result<Bytes, SourceError>>) -> Result<Bytes, SourceError> {
     stream.next().await.unwrap_or_else(|| Err(SourceError("an empty snapshot".into())))
+}
+
+/// Checks a full backup that has arrived and gives it its name; then old ones go.
+fn finish_full(
+    folder: &Folder,
+    mut file: Box<dyn DiskFile>,
+    incoming: &Path,
+    unix_ms: u64,
+    keep: usize,
+) -> Result<i64, Broken> {
+    file.sync().map_err(BackupError::at(incoming))?;
+    let head = EtcdFile::open(folder.disk(), incoming, false).and_then(|file| file.head());
+    // What does not arrive whole is asked for again.
+    let head = head.map_err(|error| SourceError(format!("the store's snapshot: {error}")))?;
+    folder.rename(incoming, &folder.full(head.revision, unix_ms))?;
+    let gone = folder.prune(keep)?;
+    tracing::debug!(gone, "old backups were removed");
+    Ok(head.revision)
 }
 
 /// Appends a frame to the open segment, which is made if there is none; `None` once it is closed.
@@ -535,7 +573,7 @@ fn resume(folder: &Folder) -> Result<Log, BackupError> {
     Ok(log)
 }
 
-fn is_headless(folder: &Folder, path: &std::path::Path) -> Result<bool, BackupError> {
+fn is_headless(folder: &Folder, path: &Path) -> Result<bool, BackupError> {
     let file = folder.disk().open(path, OpenMode::Read).map_err(BackupError::at(path))?;
     Ok(file.len()? < super::segment::HEADER_BYTES as u64)
 }

@@ -16,7 +16,8 @@ pub struct Checked {
     pub pages: u64,
 }
 
-/// Reads the whole file: every page belongs to one tree or to the freelist, keys are in order.
+/// Reads the whole file: no page belongs to two things, or to none if the
+/// file has a freelist; keys are in order.
 ///
 /// # Errors
 /// The first thing that is wrong.
@@ -24,9 +25,13 @@ pub fn check(bolt: &Bolt) -> Result<Checked, BackupError> {
     let mut walk = Walk { bolt, seen: Seen::new(bolt.meta().pages)?, checked: Checked::default() };
     walk.seen.mark(0, 0)?;
     walk.seen.mark(1, 0)?;
-    walk.freelist()?;
+    // etcd does not write its freelist: what belongs to nothing is free then.
+    let has_freelist = bolt.meta().freelist != NO_FREELIST;
+    if has_freelist {
+        walk.freelist()?;
+    }
     walk.bucket(&bolt.root(), 0)?;
-    if let Some(lost) = walk.seen.first_unseen() {
+    if let Some(lost) = walk.seen.first_unseen().filter(|_| has_freelist) {
         return Err(BackupError::damaged(format!("page {lost} belongs to nothing")));
     }
     walk.checked.pages = bolt.meta().pages;
@@ -42,9 +47,6 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn freelist(&mut self) -> Result<(), BackupError> {
         let id = self.bolt.meta().freelist;
-        if id == NO_FREELIST {
-            return Err(BackupError::refused("the file has no freelist: its pages cannot be accounted for"));
-        }
         let header = self.bolt.page_header(id)?;
         if header.kind != FREELIST {
             return Err(BackupError::damaged(format!("page {id} is no freelist")));

@@ -1,7 +1,7 @@
 use std::{path::Path, sync::Arc};
 
 use futures::StreamExt;
-use keelstone_env::{DiskFile, Env, OpenMode};
+use keelstone_env::{Env, OpenMode};
 
 use super::{status, EtcdFile, SnapshotStatus};
 use crate::{archive::Source, BackupError};

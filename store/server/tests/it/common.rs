@@ -27,6 +27,16 @@ impl Cluster {
 
     /// `adjust` may change each member's configuration.
     pub async fn start_with(members: usize, adjust: impl Fn(&mut StoreConfig)) -> Self {
+        let mut cluster = Self::prepare(members, adjust);
+        for index in 0..members {
+            cluster.restart(index).await;
+        }
+        cluster.wait_for_leader().await;
+        cluster
+    }
+
+    /// Members that are not started yet.
+    fn prepare(members: usize, adjust: impl Fn(&mut StoreConfig)) -> Self {
         let dir = TempDir::new().unwrap();
         let ports = etcd::free_ports(members);
         let initial: Vec<InitialMember> = (0..members)
@@ -39,7 +49,19 @@ impl Cluster {
                 config
             })
             .collect();
-        let mut cluster = Self { members: (0..members).map(|_| None).collect(), configs, dir };
+        Self { members: (0..members).map(|_| None).collect(), configs, dir }
+    }
+
+    /// Starts members on data that `restore` puts into their empty folders first.
+    pub async fn start_restored(
+        members: usize,
+        restore: impl Fn(Env, StoreConfig, Arc<MemEngine>) -> futures::future::BoxFuture<'static, ()>,
+    ) -> Self {
+        let mut cluster = Self::prepare(members, |_| {});
+        for index in 0..members {
+            let engine = Arc::new(cluster.engine(index));
+            restore(Env::os(), cluster.configs[index].clone(), engine).await;
+        }
         for index in 0..members {
             cluster.restart(index).await;
         }
@@ -47,12 +69,16 @@ impl Cluster {
         cluster
     }
 
+    fn engine(&self, index: usize) -> MemEngine {
+        let dir = self.dir.path().join(format!("engine{index}"));
+        MemEngine::open(Env::os(), dir, MemOptions::default()).unwrap()
+    }
+
     /// Starts a stopped member on its data and its old client port.
     pub async fn restart(&mut self, index: usize) {
-        let config = &mut self.configs[index];
+        let engine = self.engine(index);
         let env = Env::os();
-        let dir = self.dir.path().join(format!("engine{index}"));
-        let engine = MemEngine::open(env.clone(), dir, MemOptions::default()).unwrap();
+        let config = &mut self.configs[index];
         let running = StoreServer::start(env, config.clone(), Arc::new(engine)).await.unwrap();
         config.listen_client = running.client_address().to_owned();
         self.members[index] = Some(running);

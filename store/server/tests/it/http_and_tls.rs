@@ -12,7 +12,7 @@ use keelstone_store_server::{PeerTls, StoreConfig};
 use crate::common::{get, put, Cluster};
 
 /// Status and body of a GET.
-async fn fetch(address: &str, path: &str) -> (u16, String) {
+pub async fn fetch(address: &str, path: &str) -> (u16, String) {
     let (host, port) = address.rsplit_once(':').unwrap();
     let io = Env::os().net().connect(host, port.parse().unwrap()).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();

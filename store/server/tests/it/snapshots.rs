@@ -9,12 +9,17 @@ use std::{
     process::{Command, Stdio},
 };
 
-use keelstone_backup::etcd::{status, EtcdFile};
+use keelstone_backup::{
+    archive::{plan, read_progress, restore, Folder, GrpcSource, GrpcSourceOptions, RecorderOptions, Target},
+    etcd::{status, Epoch, EtcdFile, ImportPlace},
+    BackupError,
+};
 use keelstone_env::Env;
 use keelstone_etcd_api::{
     mvccpb,
     pb::{self, maintenance_client::MaintenanceClient},
 };
+use keelstone_mvcc::{Applied, Mvcc};
 use keelstone_store_client::{EtcdKv, GrpcKv, GrpcKvOptions};
 use tempfile::TempDir;
 
@@ -178,5 +183,149 @@ async fn messages_are_cut_as_etcd_cuts_them() {
         assert_eq!(last.replace(total).unwrap_or(total), total);
     }
     assert_eq!((last, bytes % 4096), (Some(bytes), 32));
+    cluster.stop_all().await;
+}
+
+/// A cluster restored by `fill` on each of its members: ours, in new folders, under a new id.
+async fn restored_cluster(
+    members: usize,
+    fill: impl Fn(&keelstone_mvcc::Mvcc, keelstone_mvcc::Applied) -> Result<i64, keelstone_backup::BackupError>
+        + Clone
+        + Send
+        + 'static,
+) -> Cluster {
+    Cluster::start_restored(members, move |env, config, engine| {
+        let fill = fill.clone();
+        Box::pin(async move {
+            keelstone_store_server::restore_member(&env, &config, engine, fill).await.unwrap();
+        })
+    })
+    .await
+}
+
+fn import(path: &Path, epoch: Epoch) -> impl Fn(&Mvcc, Applied) -> Result<i64, BackupError> + Clone + Send + 'static {
+    let path = path.to_owned();
+    move |mvcc, applied| {
+        let file = EtcdFile::open(&**Env::os().disk(), &path, false)?;
+        keelstone_backup::etcd::import(&file, mvcc, ImportPlace { applied, epoch })
+    }
+}
+
+/// Snapshots that real etcds made, with history, leases and a compaction, become clusters of ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_of_etcd_are_imported_by_three_members() {
+    let Some(tools) = Tools::find() else { return };
+    let binaries = [Some(tools.0.join("etcd")), etcd::find("ETCD", "/usr/bin/etcd")];
+    for binary in binaries.into_iter().flatten() {
+        let Some(etcd) = etcd::Etcd::start_binary(binary, 1).await else { return };
+        let theirs = client(&etcd.endpoints[0]);
+        let (from, leases) = fill(&theirs).await;
+        let before = see(&theirs, &leases, from).await;
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("snapshot.db");
+        tools.run("etcdctl", &["--endpoints", &etcd.endpoints[0], "snapshot", "save", path.to_str().unwrap()]).await;
+        let mut cluster = restored_cluster(3, import(&path, Epoch::default())).await;
+        for endpoint in cluster.endpoints() {
+            assert_eq!(see(&client(&endpoint), &leases, from).await, before);
+        }
+        let ours = client(&cluster.endpoints()[0]);
+        let put = ours.put(put("after", "import")).await.unwrap();
+        assert_eq!(put.header.unwrap().revision, before.revision + 1);
+        // All of it is there after a restart, the new part too.
+        for member in 0..3 {
+            cluster.stop(member).await;
+        }
+        for member in 0..3 {
+            cluster.restart(member).await;
+        }
+        cluster.wait_for_leader().await;
+        let after = see(&client(&cluster.endpoints()[1]), &leases, from).await;
+        assert_eq!((after.revision, &after.states[..before.states.len()]), (before.revision + 1, &before.states[..]));
+        cluster.stop_all().await;
+    }
+}
+
+/// In a new epoch a client that saw more than was restored is told so, and never sees a revision again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_cluster_never_goes_back() {
+    let cluster = Cluster::start(1).await;
+    let ours = client(&cluster.endpoints()[0]);
+    fill(&ours).await;
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("snapshot.db");
+    let source =
+        GrpcSource::new(&Env::os(), GrpcSourceOptions { endpoints: cluster.endpoints(), tls: None, token: None })
+            .unwrap();
+    let saved = keelstone_backup::etcd::save(&Env::os(), &source, &path).await.unwrap();
+    let lost = ours.put(put("lost", "x")).await.unwrap().header.unwrap().revision;
+    assert!(saved.revision < lost);
+    let state = ours.range(pb::RangeRequest {
+        key: b"key/00"[..].into(),
+        range_end: b"key/99"[..].into(),
+        ..Default::default()
+    });
+    let state = state.await.unwrap().kvs;
+    cluster.stop_all().await;
+    let epoch = Epoch { bump_revisions: 1_000_000_000, mark_compacted: true };
+    let cluster = restored_cluster(1, import(&path, epoch)).await;
+    let ours = client(&cluster.endpoints()[0]);
+    let now = ours
+        .range(pb::RangeRequest { key: b"key/00"[..].into(), range_end: b"key/99"[..].into(), ..Default::default() })
+        .await
+        .unwrap();
+    assert_eq!(now.header.unwrap().revision, saved.revision + 1_000_000_000);
+    assert_eq!(now.kvs, state);
+    let mut watch = ours
+        .watch(pb::WatchCreateRequest { key: b"a"[..].into(), start_revision: lost, ..Default::default() })
+        .await
+        .unwrap();
+    let told = loop {
+        let answer = futures::StreamExt::next(&mut watch).await.unwrap().unwrap();
+        if answer.canceled {
+            break answer.compact_revision;
+        }
+    };
+    assert_eq!(told, saved.revision + 1_000_000_000);
+    cluster.stop_all().await;
+}
+
+/// A member backs itself up; a revision from the middle becomes a new cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_members_own_backup_restores_any_revision() {
+    let dir = TempDir::new().unwrap();
+    let backup = dir.path().join("backup");
+    let cluster = Cluster::start_with(1, |config| {
+        let mut options = RecorderOptions::new(&backup);
+        options.flush_interval = std::time::Duration::from_millis(20);
+        config.backup = Some(options);
+    })
+    .await;
+    let ours = client(&cluster.endpoints()[0]);
+    ours.put(put("a", "first")).await.unwrap();
+    let folder = Folder::new(&Env::os(), &backup);
+    let wait = |revision: i64| {
+        let folder = folder.clone();
+        async move {
+            let reached = async {
+                while read_progress(&folder).ok().flatten().is_none_or(|said| said.revision < revision) {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(20), reached).await.expect("the backup follows");
+        }
+    };
+    wait(2).await;
+    let middle = ours.put(put("a", "middle")).await.unwrap().header.unwrap().revision;
+    let last = ours.put(put("a", "last")).await.unwrap().header.unwrap().revision;
+    wait(last).await;
+    let metrics = crate::http_and_tls::fetch(&cluster.endpoints()[0], "/metrics").await.1;
+    assert!(metrics.contains("\nkeelstone_backup_failing 0\n"), "{metrics}");
+    cluster.stop_all().await;
+    let found = plan(&folder, Target::Revision(middle)).unwrap();
+    let fill =
+        move |mvcc: &Mvcc, applied| restore(&folder, &found, mvcc, ImportPlace { applied, epoch: Epoch::default() });
+    let cluster = restored_cluster(1, fill).await;
+    let kvs = client(&cluster.endpoints()[0]).range(crate::common::get("a")).await.unwrap().kvs;
+    assert_eq!(kvs[0].value, "middle");
     cluster.stop_all().await;
 }
