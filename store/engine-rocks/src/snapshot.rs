@@ -39,4 +39,34 @@ impl Snapshot for RocksSnapshot {
             read_page(request, |options: ReadOptions| snapshot.raw_iterator_cf_opt(handle, options))
         })
     }
+
+    fn get_many(&self, column: Column, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        self.0.with_dependent(|db, snapshot| {
+            let mut options = ReadOptions::default();
+            options.set_snapshot(snapshot);
+            let found = db.batched_multi_get_cf_opt(column_handle(db, column)?, keys, false, &options);
+            let copy = |value: rocksdb::DBPinnableSlice<'_>| Bytes::copy_from_slice(&value);
+            found.into_iter().map(|value| Ok(value.map_err(error)?.map(copy))).collect()
+        })
+    }
+
+    fn count(&self, column: Column, start: &Bytes, end: &Bytes) -> Result<u64, EngineError> {
+        if start >= end {
+            return Ok(0);
+        }
+        self.0.with_dependent(|db, snapshot| {
+            let mut options = ReadOptions::default();
+            options.set_iterate_lower_bound(&start[..]);
+            options.set_iterate_upper_bound(&end[..]);
+            let mut iterator = snapshot.raw_iterator_cf_opt(column_handle(db, column)?, options);
+            iterator.seek_to_first();
+            let mut count = 0;
+            while iterator.valid() {
+                count += 1;
+                iterator.next();
+            }
+            iterator.status().map_err(error)?;
+            Ok(count)
+        })
+    }
 }

@@ -9,7 +9,7 @@ pub enum Column {
     Meta,
     /// Revision (big endian) to key-value.
     Revisions,
-    /// Key to its revisions.
+    /// What finds revisions by key, by lease and by time.
     Index,
     /// Leases and what hangs on them.
     Leases,
@@ -113,6 +113,31 @@ pub enum EngineError {
 pub trait Snapshot: Send + Sync {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
     fn range(&self, request: &RangeRequest) -> Result<Page, EngineError>;
+
+    /// The values of several keys, in their order.
+    fn get_many(&self, column: Column, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
+        keys.iter().map(|key| self.get(column, key)).collect()
+    }
+
+    /// How many keys lie in `start <= key < end`. Looks at each of them.
+    fn count(&self, column: Column, start: &Bytes, end: &Bytes) -> Result<u64, EngineError> {
+        let mut request = RangeRequest {
+            column,
+            start: start.clone(),
+            end: Some(end.clone()),
+            direction: Direction::Ascending,
+            limit: usize::MAX,
+        };
+        let mut count = 0;
+        loop {
+            let page = self.range(&request)?;
+            count += page.pairs.len() as u64;
+            match page.pairs.last() {
+                Some((last, _)) if page.more => request.start = [last, &[0][..]].concat().into(),
+                _ => return Ok(count),
+            }
+        }
+    }
 }
 
 /// An ordered key-value store with atomic batches over all columns. Calls block.

@@ -14,12 +14,13 @@ pub type Site = Box<dyn Fn() -> Arc<dyn Engine>>;
 
 /// Runs all cases. `fresh_site` is called once for each.
 pub fn run(fresh_site: impl Fn() -> Site) {
-    let cases: [fn(Site); 10] = [
+    let cases: [fn(Site); 11] = [
         empty_engine_answers,
         batch_is_ordered,
         columns_are_apart,
         ranges,
         pages_are_bounded,
+        many_at_once,
         delete_range_is_half_open,
         snapshot_is_pinned,
         flush_is_a_durable_boundary,
@@ -121,6 +122,21 @@ fn pages_are_bounded(site: Site) {
     write(&*engine, |b| b.put(Column::Auth, "huge", huge));
     let request = RangeRequest { column: Column::Auth, ..request("", None, Direction::Ascending, 100) };
     assert_eq!(engine.range(&request).expect("range").pairs.len(), 1, "one pair always fits");
+}
+
+fn many_at_once(site: Site) {
+    let engine = site();
+    write(&*engine, |b| ["a", "b", "c", "d"].into_iter().for_each(|k| b.put(Column::Revisions, k, k)));
+    let snapshot = engine.snapshot().expect("snapshot");
+    write(&*engine, |b| b.delete_range(Column::Revisions, "a", "z"));
+    let keys = ["c", "x", "a", "c"].map(Bytes::from);
+    let found = snapshot.get_many(Column::Revisions, &keys).expect("get_many");
+    assert_eq!(found, [Some("c".into()), None, Some("a".into()), Some("c".into())]);
+    assert_eq!(snapshot.get_many(Column::Revisions, &[]).expect("get_many"), [None; 0]);
+    let count = |start: &'static str, end: &'static str| {
+        snapshot.count(Column::Revisions, &start.into(), &end.into()).expect("count")
+    };
+    assert_eq!((count("", "z"), count("b", "d"), count("d", "b"), count("b", "b")), (4, 2, 0, 0));
 }
 
 fn delete_range_is_half_open(site: Site) {

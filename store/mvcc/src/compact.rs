@@ -1,101 +1,122 @@
 //! Physical compaction. A compaction command only moves the compacted revision; the versions that it makes
 //! unreadable are removed here, a step at a time, beside traffic.
+//!
+//! The walk is along the revisions up to the compacted one, not along the keys: each of them made at most one
+//! version unreadable, the one that it replaced. So the work is that of the changes since the last compaction,
+//! however many keys there are. Example, compacting 5:
+//!
+//! ```text
+//! 2 put a   3 put b   4 put a   5 delete b   6 put a
+//! 4 replaced 2: 2 goes      5 replaced 3: 3 goes; the deletion itself stays until 6 is compacted
+//! ```
 
-use bytes::Bytes;
-use keelstone_engine::{Batch, Column};
+use keelstone_engine::{Batch, Column, Direction, RangeRequest};
 
 use crate::{
+    index::{rows, Index, Version},
     load,
-    record::{self, SWEPT_KEY},
-    shared::{Shared, Writer},
-    view::View,
+    record::{self, Revision, SWEPT_KEY},
+    shared::Shared,
     MvccError,
 };
 
 /// How far the removal has come. Local to this member: no part of the replicated state.
-#[derive(Default)]
 pub struct Sweep {
-    /// Every dead version up to here is removed.
+    /// Every version that a revision before this one made unreadable is removed.
     swept: i64,
-    /// The pass that is going on: its compacted revision, and the next key to look at.
-    pass: Option<(i64, Bytes)>,
+    /// Where in revision `swept` to go on, for the compacted revision of the step before: for another one, its
+    /// deletions have to be looked at again.
+    next: Option<(i64, Revision)>,
 }
 
 impl Sweep {
     pub fn new(swept: i64) -> Self {
-        Self { swept, pass: None }
-    }
-
-    fn is_pending(&self, view: &View) -> bool {
-        self.pass.is_some() || self.swept < view.compacted
+        Self { swept, next: None }
     }
 }
 
-/// Does about `budget` units of work; returns whether more is left.
+/// Looks at up to `budget` revisions' changes; returns whether more is left. Writers are not held up but for the
+/// write of what is removed.
 pub fn step(shared: &Shared, budget: usize) -> Result<bool, MvccError> {
-    let mut writer = shared.writer();
-    let mut view = View::clone(&shared.view());
-    if !writer.sweep.is_pending(&view) {
+    let mut sweep = shared.sweep();
+    let view = shared.view();
+    let target = view.compacted;
+    if sweep.swept >= target {
         return Ok(false);
     }
-    let (target, start) = writer.sweep.pass.take().unwrap_or((view.compacted, Bytes::new()));
+    let index = view.index();
+    let start = Revision { main: sweep.swept.max(0), sub: 0 };
+    let from = sweep.next.filter(|(before, _)| *before == target).map_or(start, |(_, next)| next);
+    let page = index.rows.range(&RangeRequest {
+        column: Column::Revisions,
+        start: record::revision_key(view.generation, from),
+        end: Some(record::revision_key(view.generation, Revision { main: target.saturating_add(1), sub: 0 })),
+        direction: Direction::Ascending,
+        limit: budget.max(1),
+    })?;
     let mut batch = Batch::default();
-    let next = remove_dead(&mut view, target, &start, budget.max(1), &mut batch);
-    if next.is_none() {
-        batch.put(Column::Meta, SWEPT_KEY, target.to_be_bytes().to_vec());
+    let mut last = from;
+    for (row, value) in page.pairs {
+        last = record::parse_revision_key(&row)?;
+        let kv = record::decode_kv(value)?;
+        let version = Version { at: last, create: kv.create_revision, version: kv.version, lease: kv.lease };
+        remove_replaced(index, target, &kv.key, version, &mut batch)?;
     }
-    finish_step(shared, &mut writer, view, target, next, batch)
+    let more = page.more;
+    let swept = if more { last.main } else { target };
+    if !more {
+        remove_moments(index, target, &mut batch)?;
+    }
+    batch.put(Column::Meta, SWEPT_KEY, swept.to_be_bytes().to_vec());
+    // Nobody else writes these rows: readers have their snapshots, writers only add.
+    shared.engine.write(batch)?;
+    sweep.swept = swept;
+    sweep.next = more.then(|| (target, Revision { sub: last.sub.saturating_add(1), ..last }));
+    drop(sweep);
+    if !more {
+        shared.refresh_snapshot()?;
+        shared.refresh_size()?;
+    }
+    Ok(more || shared.view().compacted > target)
 }
 
-fn finish_step(
-    shared: &Shared,
-    writer: &mut Writer,
-    view: View,
+/// What `version` of `key` made unreadable: the version that it replaced and, if it is a deletion, itself.
+fn remove_replaced(
+    index: Index<'_>,
     target: i64,
-    next: Option<Bytes>,
-    batch: Batch,
-) -> Result<bool, MvccError> {
-    if !batch.is_empty() {
-        shared.write(writer, batch)?;
-    }
-    match next {
-        Some(key) => writer.sweep.pass = Some((target, key)),
-        None => {
-            writer.sweep.swept = target;
-            shared.refresh_size()?;
+    key: &[u8],
+    version: Version,
+    batch: &mut Batch,
+) -> Result<(), MvccError> {
+    let mut remove = |at| {
+        batch.delete(Column::Revisions, record::revision_key(index.generation, at));
+        batch.delete(Column::Index, rows::history(index.generation, key, at));
+    };
+    if version.version != 1 {
+        if let Some(replaced) = index.before(key, version.at)? {
+            remove(replaced.at);
         }
     }
-    let pending = writer.sweep.is_pending(&view);
-    shared.publish(view);
-    Ok(pending)
+    // A deletion at the compacted revision itself stays for watches that start there.
+    if version.is_tombstone() && version.at.main < target {
+        remove(version.at);
+    }
+    if version.version <= 1 {
+        batch.delete(Column::Index, rows::turn(index.generation, version.at));
+    }
+    Ok(())
 }
 
-/// Returns the key to go on with, or `None` at the end of the index.
-fn remove_dead(view: &mut View, target: i64, start: &[u8], budget: usize, batch: &mut Batch) -> Option<Bytes> {
-    let mut keys: Vec<(Bytes, bool)> = view
-        .index
-        .histories(start, budget.saturating_add(1))
-        .map(|(key, history)| (key.clone(), history.has_dead(target)))
-        .collect();
-    let mut next = if keys.len() > budget { keys.pop().map(|(key, _)| key) } else { None };
-    let mut left = budget;
-    for (key, has_dead) in keys {
-        if !has_dead {
-            continue;
+/// Removes the times of compacted revisions, but for the newest one.
+fn remove_moments(index: Index<'_>, target: i64, batch: &mut Batch) -> Result<(), MvccError> {
+    let (start, end) = rows::moments_upto(index.generation, i64::MAX - 1);
+    let mut before = None;
+    load::for_each_between(index.rows, Column::Index, start, end, |row, value| {
+        let (_, revision) = rows::parse_moment(&row, &value)?;
+        if let Some(before) = before.take().filter(|_| revision <= target) {
+            batch.delete(Column::Index, before);
         }
-        if left == 0 {
-            return Some(key);
-        }
-        let removed = view.index.compact(&key, target, left);
-        for at in &removed {
-            batch.delete(Column::Revisions, record::revision_key(view.generation, *at));
-        }
-        if removed.len() == left && view.index.history(&key).is_some_and(|history| history.has_dead(target)) {
-            next = Some(key);
-            break;
-        }
-        left -= removed.len();
-    }
-    // A key that has vanished meanwhile is no problem: the pass goes on after it.
-    next.map(|key| if view.index.history(&key).is_some() { key } else { load::after(&key) })
+        before = (revision <= target).then_some(row);
+        Ok(())
+    })
 }

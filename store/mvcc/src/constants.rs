@@ -14,7 +14,17 @@ pub const WATCH_WINDOW_BYTES_MAX: usize = 32 << 20;
 pub const WATCH_BATCH_EVENTS_MAX: usize = 1000;
 /// Bytes of keys and values in one answer of a watcher; with the same exception.
 pub const WATCH_BATCH_BYTES_MAX: usize = 2 << 20;
-/// A read that meets a view which compaction or a restore overtook is repeated at most so often.
-pub const READ_RETRIES_MAX: usize = 8;
-/// Versions of one key in its newest block; more go to older, shared blocks.
-pub const HISTORY_BLOCK_VERSIONS_MAX: usize = 32;
+/// Keys counted together; a count looks at one such bucket at each end of its range.
+pub const BUCKET_KEYS_MAX: usize = 256;
+/// Buckets, or children, in one node of the tree of counts.
+pub const COUNT_NODE_SLOTS_MAX: usize = 64;
+/// Rows of the index read in one go.
+pub const INDEX_PAGE_ROWS: usize = 512;
+/// Values read in one go: first so many, then about so many bytes of them as the last ones were large.
+pub const VALUES_FIRST_PAGE: usize = 16;
+pub const VALUES_PAGE: usize = 512;
+pub const VALUES_PAGE_BYTES: usize = 1 << 20;
+/// Rows whose index is built in one engine batch when an older format is taken over.
+pub const INDEX_BUILD_BATCH_ROWS: usize = 10_000;
+/// What a key of an answer costs in memory beside its bytes, for admission.
+pub const RANGE_KEY_OVERHEAD_BYTES: usize = 160;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelstone_engine::{Column, Direction, RangeRequest, Snapshot};
+use keelstone_engine::{Column, Direction, RangeRequest};
 use keelstone_etcd_api::{mvccpb, pb};
 
 use crate::{
     load,
-    record::{self, LeaseRecord, Revision, StateRecord, DATA_COLUMNS, FORMAT_VERSION},
+    record::{self, LeaseRecord, Revision, StateRecord, DATA_COLUMNS, FORMAT_VERSION, FORMAT_VERSION_WITHOUT_INDEX},
     snapshot::{Chunk, Installer, Pair},
     view::View,
     Applied, LeaseInfo, Mvcc, MvccError,
@@ -32,15 +32,13 @@ impl Row {
 /// A pinned view, read as rows as often as wanted.
 pub struct Export {
     view: Arc<View>,
-    snapshot: Arc<dyn Snapshot>,
     next: Option<Bytes>,
 }
 
 impl Mvcc {
     /// A consistent view of everything as rows, at once.
     pub fn export(&self) -> Result<Export, MvccError> {
-        let (view, snapshot) = self.shared().pin()?;
-        let mut export = Export { view, snapshot, next: None };
+        let mut export = Export { view: self.shared().view(), next: None };
         export.rewind();
         Ok(export)
     }
@@ -86,22 +84,17 @@ impl Export {
             direction: Direction::Ascending,
             limit: usize::MAX,
         };
-        let page = self.snapshot.range(&request)?;
+        let page = self.view.snapshot.range(&request)?;
         self.next = page.pairs.last().filter(|_| page.more).map(|(last, _)| load::after(last));
         let mut rows = Vec::with_capacity(page.pairs.len());
         for (key, value) in page.pairs {
             let at = record::parse_revision_key(&key)?;
             let kv = record::decode_kv(value)?;
-            if self.survives(at, &kv.key) {
+            if self.view.index().survives(at, &kv, self.view.compacted)? {
                 rows.push(Row { main: at.main, sub: at.sub, kv });
             }
         }
         Ok(Some(rows))
-    }
-
-    fn survives(&self, at: Revision, key: &[u8]) -> bool {
-        let compacted = self.view.compacted;
-        at.main > compacted || self.view.index.history(key).is_some_and(|history| history.survives(at, compacted))
     }
 }
 
@@ -133,7 +126,7 @@ impl Mvcc {
     /// Begins to replace the state, which must not be ahead of `head`.
     pub fn begin_import(&self, head: ImportHead) -> Result<Import, MvccError> {
         let state = StateRecord {
-            format_version: FORMAT_VERSION,
+            format_version: FORMAT_VERSION_WITHOUT_INDEX,
             generation: 0,
             applied_next: head.applied.index + 1,
             log_id: head.applied.log_id.clone(),
@@ -141,6 +134,7 @@ impl Mvcc {
             revision: head.revision,
             compacted: head.compacted,
             hash: head.hash,
+            swept: 0,
         };
         let chunk = Chunk { format_version: FORMAT_VERSION, state: Some(state), ..Chunk::default() };
         Ok(Import { installer: self.begin_install()?, applied: head.applied, chunk, bytes: 0, last: None })

@@ -22,6 +22,7 @@ mod read;
 mod record;
 mod shared;
 mod snapshot;
+mod staged;
 mod view;
 mod watch;
 

@@ -1,12 +1,17 @@
-//! Rebuilds a [`View`] from the engine.
+//! Opens a [`View`] on what the engine holds.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use keelstone_engine::{Batch, Column, Direction, Engine, EngineError, RangeRequest, Snapshot};
 use prost::Message;
 
 use crate::{
-    index::Version,
-    record::{self, generation_bounds, LeaseRecord, StateRecord, DATA_COLUMNS, STATE_KEY},
+    index::{self, rows, Bucket},
+    record::{
+        self, generation_bounds, LeaseRecord, StateRecord, DATA_COLUMNS, FORMAT_VERSION, FORMAT_VERSION_WITHOUT_INDEX,
+        STATE_KEY, SWEPT_KEY,
+    },
     view::View,
     MvccError,
 };
@@ -16,14 +21,41 @@ pub fn state_record(engine: &dyn Engine) -> Result<Option<StateRecord>, MvccErro
     engine.get(Column::Meta, STATE_KEY)?.map(StateRecord::decode_checked).transpose()
 }
 
-/// Reads all data of the record's generation.
-pub fn view(engine: &dyn Engine, record: Option<StateRecord>) -> Result<View, MvccError> {
-    let snapshot = &*engine.snapshot()?;
-    let mut view = View::new(record);
-    load_leases(snapshot, &mut view)?;
-    load_alarms(snapshot, &mut view)?;
-    load_revisions(snapshot, &mut view)?;
-    load_attachments(&mut view);
+/// Brings what an older version wrote to the current format. A crash in between leaves the older one.
+pub fn upgrade(engine: &dyn Engine, record: &mut StateRecord) -> Result<(), MvccError> {
+    if record.format_version != FORMAT_VERSION_WITHOUT_INDEX {
+        return Ok(());
+    }
+    tracing::info!(revision = record.revision, "building the key index of an older format");
+    index::build(engine, generation(record))?;
+    record.format_version = FORMAT_VERSION;
+    let mut batch = Batch::default();
+    batch.put(Column::Meta, STATE_KEY, record::encode(record));
+    engine.write(batch)?;
+    engine.flush()?;
+    Ok(())
+}
+
+pub fn generation(record: &StateRecord) -> u8 {
+    u8::from(record.generation == 1)
+}
+
+/// All dead versions before this revision are removed; -1 if nothing ever was.
+pub fn swept(snapshot: &dyn Snapshot) -> Result<i64, MvccError> {
+    match snapshot.get(Column::Meta, SWEPT_KEY)? {
+        None => Ok(-1),
+        Some(value) => {
+            value[..].try_into().map(i64::from_be_bytes).map_err(|_| MvccError::Corrupt("swept record".to_owned()))
+        }
+    }
+}
+
+/// Reads what a view keeps in memory: leases, alarms and the buckets of counts. Keys stay in the engine.
+pub fn view(snapshot: Arc<dyn Snapshot>, record: Option<StateRecord>) -> Result<View, MvccError> {
+    let mut view = View::new(Arc::clone(&snapshot), record);
+    load_leases(&*snapshot, &mut view)?;
+    load_alarms(&*snapshot, &mut view)?;
+    load_counts(&*snapshot, &mut view)?;
     Ok(view)
 }
 
@@ -41,10 +73,12 @@ fn load_leases(snapshot: &dyn Snapshot, view: &mut View) -> Result<(), MvccError
 }
 
 fn load_alarms(snapshot: &dyn Snapshot, view: &mut View) -> Result<(), MvccError> {
-    for_each_pair(snapshot, Column::Auth, view.generation, |key, _| {
+    let start = record::alarms_start(view.generation);
+    let end = record::alarms_end(view.generation);
+    for_each_between(snapshot, Column::Auth, start, end, |key, _| {
         let member = key.get(2..10).and_then(|member| member.try_into().ok()).map(u64::from_be_bytes);
         let alarm = key.get(10..).and_then(|alarm| alarm.try_into().ok()).map(i32::from_be_bytes);
-        let (Some(member), Some(alarm), Some(b'a')) = (member, alarm, key.get(1)) else {
+        let (Some(member), Some(alarm)) = (member, alarm) else {
             return Err(MvccError::Corrupt("alarm record".to_owned()));
         };
         view.alarms.insert((member, alarm));
@@ -52,26 +86,13 @@ fn load_alarms(snapshot: &dyn Snapshot, view: &mut View) -> Result<(), MvccError
     })
 }
 
-fn load_revisions(snapshot: &dyn Snapshot, view: &mut View) -> Result<(), MvccError> {
-    for_each_pair(snapshot, Column::Revisions, view.generation, |key, value| {
-        let at = record::parse_revision_key(&key)?;
-        let kv = record::decode_kv(value)?;
-        if at.main > view.revision || kv.mod_revision != at.main {
-            return Err(MvccError::Corrupt(format!("key-value at revision {} does not belong there", at.main)));
-        }
-        view.index.push(&kv.key, Version { at, create: kv.create_revision, version: kv.version, lease: kv.lease });
+fn load_counts(snapshot: &dyn Snapshot, view: &mut View) -> Result<(), MvccError> {
+    let (start, end) = rows::buckets(view.generation);
+    for_each_between(snapshot, Column::Index, start, end, |key, value| {
+        let (fence, keys) = rows::parse_bucket(&key, &value)?;
+        view.counts.load(Bucket { fence: Bytes::copy_from_slice(&fence), keys });
         Ok(())
     })
-}
-
-fn load_attachments(view: &mut View) {
-    let attached = view
-        .index
-        .iter()
-        .filter_map(|(key, history)| Some((history.last()?, key)))
-        .filter(|(version, _)| view.leases.contains_key(&version.lease))
-        .map(|(version, key)| (version.lease, key.clone()));
-    view.attached = attached.collect();
 }
 
 /// Walks a generation's pairs of one column, a page at a time.
@@ -79,9 +100,20 @@ pub fn for_each_pair(
     snapshot: &dyn Snapshot,
     column: Column,
     generation: u8,
-    mut each: impl FnMut(Bytes, Bytes) -> Result<(), MvccError>,
+    each: impl FnMut(Bytes, Bytes) -> Result<(), MvccError>,
 ) -> Result<(), MvccError> {
     let (start, end) = generation_bounds(generation);
+    for_each_between(snapshot, column, start, end, each)
+}
+
+/// Walks the pairs of one column between two keys, a page at a time.
+pub fn for_each_between(
+    snapshot: &dyn Snapshot,
+    column: Column,
+    start: Bytes,
+    end: Bytes,
+    mut each: impl FnMut(Bytes, Bytes) -> Result<(), MvccError>,
+) -> Result<(), MvccError> {
     let mut request =
         RangeRequest { column, start, end: Some(end), direction: Direction::Ascending, limit: usize::MAX };
     loop {
@@ -104,9 +136,13 @@ pub fn after(key: &[u8]) -> Bytes {
 
 /// Removes a generation that a stopped or finished install left behind.
 pub fn wipe_generation(engine: &dyn Engine, generation: u8) -> Result<(), EngineError> {
+    wipe_columns(engine, generation, &DATA_COLUMNS)
+}
+
+pub fn wipe_columns(engine: &dyn Engine, generation: u8, columns: &[Column]) -> Result<(), EngineError> {
     let (start, end) = generation_bounds(generation);
     let mut batch = Batch::default();
-    for column in DATA_COLUMNS {
+    for column in columns.iter().copied() {
         let request = RangeRequest {
             column,
             start: start.clone(),

@@ -8,6 +8,7 @@ use crate::{
     apply, compact, hash,
     lease::LeaseObserver,
     quota,
+    read::ReadError,
     record::{StateRecord, STATE_KEY},
     shared::Shared,
     snapshot::{Installer, Pinned},
@@ -25,7 +26,8 @@ impl Mvcc {
         &self.shared
     }
 
-    /// Opens what `engine` holds, or starts empty at revision 1. Reads all revisions once. Blocks.
+    /// Opens what `engine` holds, or starts empty at revision 1. Reads leases, alarms and counts; all revisions
+    /// only if an older version wrote them. Blocks.
     pub fn open(engine: Arc<dyn Engine>, options: MvccOptions) -> Result<Self, MvccError> {
         Ok(Self { shared: Arc::new(Shared::open(engine, options)?) })
     }
@@ -72,7 +74,16 @@ impl Mvcc {
 
     /// Reads one consistent revision; `header.revision` is the current one. Blocks.
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, ApiError> {
-        self.shared.range(request)
+        self.shared.range(request, &mut |_| Ok(()))
+    }
+
+    /// As [`Mvcc::range`], and asks `admit` before the answer grows by so many bytes; its error is the answer.
+    pub fn range_admitted(
+        &self,
+        request: &pb::RangeRequest,
+        admit: &mut dyn FnMut(usize) -> Result<(), ApiError>,
+    ) -> Result<pb::RangeResponse, ApiError> {
+        self.shared.range(request, admit)
     }
 
     /// Whether `op` may be proposed: `NoSpace` if it would store data beyond the quota (its proposer should
@@ -112,9 +123,9 @@ impl Mvcc {
         self.shared.view().lease(id)
     }
 
-    /// The keys attached to a lease, in order.
-    pub fn lease_keys(&self, id: i64) -> Vec<Bytes> {
-        self.shared.view().lease_keys(id).cloned().collect()
+    /// The keys attached to a lease, in order. Blocks.
+    pub fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, ApiError> {
+        self.shared.view().index().attached(id).map_err(|error| ReadError::from(error).into_api())
     }
 
     /// Calls `observer` for each later grant, revoke and reset; replaces the one before.
@@ -122,7 +133,7 @@ impl Mvcc {
         self.shared.set_lease_observer(observer);
     }
 
-    /// Removes what compaction made unreadable: looks at about `budget` keys or removes as many versions.
+    /// Removes what compaction made unreadable: looks at up to `budget` changes, in the order they were made.
     /// Returns whether more is left: the caller calls again, at its own pace, beside traffic. Blocks.
     pub fn compact_step(&self, budget: usize) -> Result<bool, MvccError> {
         compact::step(&self.shared, budget)
@@ -151,7 +162,7 @@ impl Mvcc {
 
     /// A consistent view of everything, at once.
     pub fn pin(&self) -> Result<Pinned, MvccError> {
-        Pinned::new(&self.shared)
+        Ok(Pinned::new(self.shared.view()))
     }
 
     /// Begins to take a snapshot beside the current state.

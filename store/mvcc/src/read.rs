@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use bytes::Bytes;
-use keelstone_engine::EngineError;
+use keelstone_engine::{Column, EngineError};
 use keelstone_etcd_api::{
     mvccpb,
     pb::{
@@ -14,24 +14,31 @@ use keelstone_etcd_api::{
 };
 
 use crate::{
-    index::Version,
+    constants::{RANGE_KEY_OVERHEAD_BYTES, VALUES_FIRST_PAGE, VALUES_PAGE, VALUES_PAGE_BYTES},
+    index::{Index, Version},
     record::{self, Revision},
-    view::View,
     MvccError, RangeBounds,
 };
 
-/// Where the values are.
-pub trait Values {
-    /// The record written at `at`; `None` if it was compacted or replaced since.
-    fn record(&self, at: Revision) -> Result<Option<Bytes>, EngineError>;
-}
+/// Asked before an answer grows by so many bytes; an error ends the read.
+pub type Admit<'a> = &'a mut dyn FnMut(usize) -> Result<(), ApiError>;
 
 #[derive(Debug)]
 pub enum ReadError {
     Api(ApiError),
-    /// A value is gone: the view is too old.
-    Stale,
     Failed(MvccError),
+}
+
+impl ReadError {
+    pub fn into_api(self) -> ApiError {
+        match self {
+            Self::Api(error) => error,
+            Self::Failed(error) => {
+                tracing::error!(%error, "store read failed");
+                ApiError::Corrupt
+            }
+        }
+    }
 }
 
 impl From<EngineError> for ReadError {
@@ -46,58 +53,117 @@ impl From<MvccError> for ReadError {
     }
 }
 
-/// The key-value written at `version`.
-pub fn kv(values: &dyn Values, version: Version) -> Result<mvccpb::KeyValue, ReadError> {
-    let record = values.record(version.at)?.ok_or(ReadError::Stale)?;
-    Ok(record::decode_kv(record)?)
+impl From<ApiError> for ReadError {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
 }
 
-/// Reads a range as of `current`, which is the view's revision or, inside a txn that has changed something,
-/// the revision that it is making.
+/// The key-value written at `at`; `None` if compaction has removed it.
+pub fn find_kv(index: Index<'_>, at: Revision) -> Result<Option<mvccpb::KeyValue>, MvccError> {
+    let row = index.rows.get(Column::Revisions, &record::revision_key(index.generation, at))?;
+    row.map(record::decode_kv).transpose()
+}
+
+/// The key-value of a version that the index knows.
+pub fn kv(index: Index<'_>, version: Version) -> Result<mvccpb::KeyValue, MvccError> {
+    find_kv(index, version.at)?.ok_or_else(missing)
+}
+
+fn missing() -> MvccError {
+    MvccError::Corrupt("a value that should exist is missing".to_owned())
+}
+
+/// Reads a range as of the index's revision or the requested one. Not for requests whose revision is compacted.
 pub fn range(
-    view: &View,
-    values: &dyn Values,
-    current: i64,
+    index: Index<'_>,
+    compacted: i64,
     request: &pb::RangeRequest,
+    admit: Admit<'_>,
 ) -> Result<pb::RangeResponse, ReadError> {
-    check_revision(view, current, request.revision).map_err(ReadError::Api)?;
-    let at = if request.revision > 0 { request.revision } else { current };
+    check_revision(compacted, index.revision, request.revision)?;
+    let at = if request.revision > 0 { request.revision } else { index.revision };
     let bounds = RangeBounds::new(&request.key, &request.range_end);
-    let header = Some(header(current));
+    let header = Some(header(index.revision));
     if request.count_only {
-        let count = view.index.range(&bounds, at).count() as i64;
-        return Ok(pb::RangeResponse { header, count, ..Default::default() });
+        return Ok(pb::RangeResponse { header, count: index.count(&bounds, at)?, ..Default::default() });
     }
-    let (mut found, count) = candidates(view, &bounds, at, request);
-    let mut kvs = Vec::new();
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    // As in etcd, the count ignores limit and filters, and without an order one more than the limit is taken
+    // before any sorting.
+    let wanted = if takes_all(request) { usize::MAX } else { limit.saturating_add(1) };
+    admit_keys(index, &bounds, at, wanted, admit)?;
+    let mut found = index.page(&bounds, at, wanted)?;
+    let count = if found.len() < wanted { whole(found.len()) } else { index.count(&bounds, at)? };
+    found.retain(|(_, version)| passes(*version, request));
     let more = found.len() > limit;
-    if sorts_by_value(request) {
-        for (_, version) in &found {
-            kvs.push(kv(values, *version)?);
-        }
+    let kvs = if request.sort_target == SortTarget::Value as i32 {
+        let mut kvs = values(index, found, admit)?;
         sort_by(&mut kvs, request, |a, b| a.value.cmp(&b.value));
         kvs.truncate(limit);
         if request.keys_only {
             kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
         }
+        kvs
     } else {
         sort_by(&mut found, request, |a, b| compare(a, b, request));
         found.truncate(limit);
-        kvs.reserve_exact(found.len());
-        for (key, version) in found {
-            kvs.push(if request.keys_only { key_only(key, version) } else { kv(values, version)? });
+        if request.keys_only {
+            found.into_iter().map(|(key, version)| key_only(key, version)).collect()
+        } else {
+            values(index, found, admit)?
         }
-    }
+    };
     Ok(pb::RangeResponse { header, kvs, more, count })
 }
 
+/// Takes room for the keys that a range may find.
+fn admit_keys(
+    index: Index<'_>,
+    bounds: &RangeBounds,
+    at: i64,
+    wanted: usize,
+    admit: Admit<'_>,
+) -> Result<(), ReadError> {
+    let keys = match bounds {
+        RangeBounds::Key(_) => 1,
+        _ if wanted <= VALUES_PAGE => wanted,
+        _ => usize::try_from(index.count(bounds, at)?).unwrap_or(0).min(wanted),
+    };
+    Ok(admit(keys.saturating_mul(RANGE_KEY_OVERHEAD_BYTES))?)
+}
+
+/// The key-values of versions, read some at a time, with room taken for them.
+pub fn values(
+    index: Index<'_>,
+    found: Vec<(Bytes, Version)>,
+    admit: Admit<'_>,
+) -> Result<Vec<mvccpb::KeyValue>, ReadError> {
+    let mut kvs = Vec::with_capacity(found.len());
+    let mut rest = &found[..];
+    let mut page_keys = VALUES_FIRST_PAGE;
+    while !rest.is_empty() {
+        let (page, next) = rest.split_at(page_keys.min(rest.len()));
+        rest = next;
+        let keys: Vec<Bytes> =
+            page.iter().map(|(_, version)| record::revision_key(index.generation, version.at)).collect();
+        let records = index.rows.get_many(Column::Revisions, &keys)?;
+        let bytes: usize = records.iter().flatten().map(Bytes::len).sum();
+        admit(bytes)?;
+        for record in records {
+            kvs.push(record::decode_kv(record.ok_or_else(missing)?)?);
+        }
+        page_keys = (VALUES_PAGE_BYTES / (bytes / page.len()).max(1)).clamp(1, VALUES_PAGE);
+    }
+    Ok(kvs)
+}
+
 /// Whether `revision` (0 or less = current) can be read.
-pub fn check_revision(view: &View, current: i64, revision: i64) -> Result<(), ApiError> {
+pub fn check_revision(compacted: i64, current: i64, revision: i64) -> Result<(), ApiError> {
     if revision > current {
         return Err(ApiError::FutureRevision);
     }
-    if revision > 0 && revision < view.compacted {
+    if revision > 0 && revision < compacted {
         return Err(ApiError::Compacted);
     }
     Ok(())
@@ -107,30 +173,20 @@ pub fn header(revision: i64) -> pb::ResponseHeader {
     pb::ResponseHeader { revision, ..Default::default() }
 }
 
-/// The versions to sort and cut, and how many keys the range holds at all. As in etcd, the count ignores limit
-/// and filters, and without an order one more than the limit is taken before any sorting.
-fn candidates<'a>(
-    view: &'a View,
-    bounds: &RangeBounds,
-    at: i64,
-    request: &pb::RangeRequest,
-) -> (Vec<(&'a Bytes, Version)>, i64) {
-    let takes_all = request.limit <= 0
-        || request.sort_order != SortOrder::None as i32
-        || request.min_mod_revision != 0
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn takes_all(request: &pb::RangeRequest) -> bool {
+    request.limit <= 0 || request.sort_order != SortOrder::None as i32 || has_filters(request)
+}
+
+/// Whether a range is limited to some revisions.
+pub fn has_filters(request: &pb::RangeRequest) -> bool {
+    request.min_mod_revision != 0
         || request.max_mod_revision != 0
         || request.min_create_revision != 0
-        || request.max_create_revision != 0;
-    let take_max = if takes_all { i64::MAX } else { request.limit.saturating_add(1) };
-    let mut found = Vec::new();
-    let mut count = 0;
-    for (key, version) in view.index.range(bounds, at) {
-        count += 1;
-        if count <= take_max && passes(version, request) {
-            found.push((key, version));
-        }
-    }
-    (found, count)
+        || request.max_create_revision != 0
 }
 
 fn passes(version: Version, request: &pb::RangeRequest) -> bool {
@@ -139,16 +195,12 @@ fn passes(version: Version, request: &pb::RangeRequest) -> bool {
         && within(version.create, request.min_create_revision, request.max_create_revision)
 }
 
-fn sorts_by_value(request: &pb::RangeRequest) -> bool {
-    request.sort_target == SortTarget::Value as i32
-}
-
-fn compare(a: &(&Bytes, Version), b: &(&Bytes, Version), request: &pb::RangeRequest) -> Ordering {
+fn compare(a: &(Bytes, Version), b: &(Bytes, Version), request: &pb::RangeRequest) -> Ordering {
     match SortTarget::try_from(request.sort_target) {
         Ok(SortTarget::Version) => a.1.version.cmp(&b.1.version),
         Ok(SortTarget::Create) => a.1.create.cmp(&b.1.create),
         Ok(SortTarget::Mod) => a.1.at.main.cmp(&b.1.at.main),
-        _ => a.0.cmp(b.0),
+        _ => a.0.cmp(&b.0),
     }
 }
 
@@ -163,9 +215,9 @@ fn sort_by<T>(items: &mut [T], request: &pb::RangeRequest, compare: impl Fn(&T, 
     }
 }
 
-fn key_only(key: &Bytes, version: Version) -> mvccpb::KeyValue {
+pub fn key_only(key: Bytes, version: Version) -> mvccpb::KeyValue {
     mvccpb::KeyValue {
-        key: key.clone(),
+        key,
         create_revision: version.create,
         mod_revision: version.at.main,
         version: version.version,

@@ -12,10 +12,12 @@ use crate::MvccError;
 pub const STATE_KEY: &[u8] = b"state";
 /// [`Column::Meta`]: the compaction revision (big endian) up to which all dead versions are removed.
 pub const SWEPT_KEY: &[u8] = b"swept";
-/// Columns whose keys begin with a generation.
-pub const DATA_COLUMNS: [Column; 3] = [Column::Revisions, Column::Leases, Column::Auth];
-/// Version of the formats in this file.
-pub const FORMAT_VERSION: u32 = 1;
+/// Columns whose keys begin with a generation. Their positions are part of the snapshot format.
+pub const DATA_COLUMNS: [Column; 4] = [Column::Revisions, Column::Leases, Column::Auth, Column::Index];
+/// Version of the formats in this file and of snapshot chunks.
+pub const FORMAT_VERSION: u32 = 2;
+/// Version 1 had no index: it is built when the data is taken over.
+pub const FORMAT_VERSION_WITHOUT_INDEX: u32 = 1;
 
 /// A place in history: `sub` counts the changes of one main revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +76,15 @@ pub fn alarm_key(generation: u8, member: u64, alarm: i32) -> Bytes {
     key.freeze()
 }
 
+/// First key and end of the alarms.
+pub fn alarms_start(generation: u8) -> Bytes {
+    Bytes::copy_from_slice(&[generation, b'a'])
+}
+
+pub fn alarms_end(generation: u8) -> Bytes {
+    Bytes::copy_from_slice(&[generation, b'a' + 1])
+}
+
 /// Start and end of a generation's keys in any data column.
 pub fn generation_bounds(generation: u8) -> (Bytes, Bytes) {
     (Bytes::copy_from_slice(&[generation]), Bytes::copy_from_slice(&[generation + 1]))
@@ -106,12 +117,19 @@ pub struct StateRecord {
     /// Hash of all effects so far.
     #[prost(fixed64, tag = "8")]
     pub hash: u64,
+    /// In a snapshot only: all dead versions before this revision are removed.
+    #[prost(int64, tag = "9")]
+    pub swept: i64,
+}
+
+pub fn is_known_version(version: u32) -> bool {
+    (FORMAT_VERSION_WITHOUT_INDEX..=FORMAT_VERSION).contains(&version)
 }
 
 impl StateRecord {
     pub fn decode_checked(record: Bytes) -> Result<Self, MvccError> {
         let state = Self::decode(record).map_err(|error| MvccError::Corrupt(format!("state record: {error}")))?;
-        if state.format_version != FORMAT_VERSION {
+        if !is_known_version(state.format_version) {
             return Err(MvccError::Corrupt(format!("state record has unknown version {}", state.format_version)));
         }
         if state.generation > 1 || state.revision < 1 || state.compacted > state.revision {

@@ -1,20 +1,24 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
+use keelstone_engine::Snapshot;
 
 use crate::{
-    index::Index,
+    index::{Index, KeyCounts},
     record::{StateRecord, FORMAT_VERSION},
     Applied, LeaseInfo,
 };
 
-/// The whole state at one applied index, but for the values, which are in the engine. Cloning is O(1).
+/// The whole state at one applied index: what is small, and a snapshot of the engine with the rest. Cloning is
+/// O(1).
 #[derive(Clone)]
 pub struct View {
-    pub index: Index,
+    pub snapshot: Arc<dyn Snapshot>,
+    /// How many keys exist, by bucket.
+    pub counts: KeyCounts,
     /// Lease id to TTL in seconds.
     pub leases: OrdMap<i64, i64>,
-    /// Lease id and key.
-    pub attached: OrdSet<(i64, Bytes)>,
     /// Member id and alarm type.
     pub alarms: OrdSet<(u64, i32)>,
     pub revision: i64,
@@ -31,12 +35,12 @@ pub struct View {
 
 impl View {
     /// The state before the first entry, or what `record` says without its data.
-    pub fn new(record: Option<StateRecord>) -> Self {
+    pub fn new(snapshot: Arc<dyn Snapshot>, record: Option<StateRecord>) -> Self {
         let record = record.unwrap_or(StateRecord { revision: 1, compacted: -1, ..StateRecord::default() });
         Self {
-            index: Index::default(),
+            snapshot,
+            counts: KeyCounts::default(),
             leases: OrdMap::new(),
-            attached: OrdSet::new(),
             alarms: OrdSet::new(),
             revision: record.revision,
             compacted: record.compacted,
@@ -58,6 +62,7 @@ impl View {
             revision: self.revision,
             compacted: self.compacted,
             hash: self.hash,
+            swept: 0,
         }
     }
 
@@ -73,9 +78,8 @@ impl View {
         self.leases.get(&id).map(|ttl_s| LeaseInfo { id, ttl_s: *ttl_s })
     }
 
-    /// The keys attached to a lease, in order.
-    pub fn lease_keys(&self, id: i64) -> impl Iterator<Item = &Bytes> {
-        self.attached.range((id, Bytes::new())..).take_while(move |(lease, _)| *lease == id).map(|(_, key)| key)
+    pub fn index(&self) -> Index<'_> {
+        Index { rows: &*self.snapshot, counts: &self.counts, generation: self.generation, revision: self.revision }
     }
 
     pub fn has_alarm(&self, alarm: keelstone_etcd_api::pb::AlarmType) -> bool {

@@ -5,7 +5,7 @@ use super::{txn, working::Working, ApplyError};
 use crate::{check, index::Version, read::header, Command, Op, RangeBounds, Response};
 
 /// Applies one command of an entry of `term`. On [`ApplyError::Refused`] nothing was changed.
-pub fn apply(working: &mut Working<'_>, command: Command, term: u64) -> Result<Response, ApplyError> {
+pub fn apply(working: &mut Working, command: Command, term: u64) -> Result<Response, ApplyError> {
     let Some(op) = command.op else { return Ok(Response::None) };
     check_alarms(working, &op)?;
     match op {
@@ -34,7 +34,7 @@ pub fn apply(working: &mut Working<'_>, command: Command, term: u64) -> Result<R
     }
 }
 
-fn check_alarms(working: &Working<'_>, op: &Op) -> Result<(), ApiError> {
+fn check_alarms(working: &Working, op: &Op) -> Result<(), ApiError> {
     if matches!(op, Op::Alarm(_)) || working.view.alarms.is_empty() {
         return Ok(());
     }
@@ -48,20 +48,20 @@ fn check_alarms(working: &Working<'_>, op: &Op) -> Result<(), ApiError> {
 }
 
 /// What could make a put fail, checked before anything is changed.
-pub fn check_put(working: &Working<'_>, request: &pb::PutRequest) -> Result<(), ApiError> {
+pub fn check_put(working: &Working, request: &pb::PutRequest) -> Result<(), ApplyError> {
     let needs_old = request.ignore_value || request.ignore_lease;
-    if needs_old && working.view.index.live(&request.key).is_none() {
-        return Err(ApiError::KeyNotFound);
+    if needs_old && working.index().live(&request.key)?.is_none() {
+        return Err(ApiError::KeyNotFound.into());
     }
     if request.lease != 0 && working.view.lease(request.lease).is_none() {
-        return Err(ApiError::LeaseNotFound);
+        return Err(ApiError::LeaseNotFound.into());
     }
     Ok(())
 }
 
 /// Must have passed [`check_put`].
-pub fn put(working: &mut Working<'_>, request: pb::PutRequest) -> Result<pb::PutResponse, ApplyError> {
-    let old = working.view.index.live(&request.key);
+pub fn put(working: &mut Working, request: pb::PutRequest) -> Result<pb::PutResponse, ApplyError> {
+    let old = working.index().live(&request.key)?;
     let old_kv = match old {
         Some(version) if request.prev_kv || request.ignore_value => Some(working.kv(version)?),
         _ => None,
@@ -71,33 +71,30 @@ pub fn put(working: &mut Working<'_>, request: pb::PutRequest) -> Result<pb::Put
         _ => request.value,
     };
     let lease = if request.ignore_lease { old.map_or(0, |version| version.lease) } else { request.lease };
-    working.put(&request.key, value, lease);
+    working.put(request.key, value, lease, old)?;
     let prev_kv = old_kv.filter(|_| request.prev_kv);
     Ok(pb::PutResponse { header: Some(header(working.current_revision())), prev_kv })
 }
 
 pub fn delete_range(
-    working: &mut Working<'_>,
+    working: &mut Working,
     request: &pb::DeleteRangeRequest,
 ) -> Result<pb::DeleteRangeResponse, ApplyError> {
-    let found: Vec<(Bytes, Version)> = working.live(&RangeBounds::new(&request.key, &request.range_end));
+    let found: Vec<(Bytes, Version)> = working.live(&RangeBounds::new(&request.key, &request.range_end))?;
     let mut prev_kvs: Vec<mvccpb::KeyValue> = Vec::new();
     if request.prev_kv {
         for (_, version) in &found {
             prev_kvs.push(working.kv(*version)?);
         }
     }
-    for (key, version) in &found {
-        working.delete(key, *version);
+    let deleted = found.len() as i64;
+    for (key, version) in found {
+        working.delete(key, version)?;
     }
-    Ok(pb::DeleteRangeResponse {
-        header: Some(header(working.current_revision())),
-        deleted: found.len() as i64,
-        prev_kvs,
-    })
+    Ok(pb::DeleteRangeResponse { header: Some(header(working.current_revision())), deleted, prev_kvs })
 }
 
-fn compact(working: &mut Working<'_>, revision: i64) -> Result<pb::CompactionResponse, ApplyError> {
+fn compact(working: &mut Working, revision: i64) -> Result<pb::CompactionResponse, ApplyError> {
     if revision <= working.view.compacted {
         return Err(ApiError::Compacted.into());
     }
@@ -108,10 +105,7 @@ fn compact(working: &mut Working<'_>, revision: i64) -> Result<pb::CompactionRes
     Ok(pb::CompactionResponse { header: Some(header(working.view.revision)) })
 }
 
-fn lease_grant(
-    working: &mut Working<'_>,
-    request: &pb::LeaseGrantRequest,
-) -> Result<pb::LeaseGrantResponse, ApplyError> {
+fn lease_grant(working: &mut Working, request: &pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, ApplyError> {
     if request.id == 0 {
         return Err(ApiError::LeaseNotFound.into());
     }
@@ -125,16 +119,16 @@ fn lease_grant(
     Ok(pb::LeaseGrantResponse { header, id: request.id, ttl, error: String::new() })
 }
 
-fn lease_revoke(working: &mut Working<'_>, id: i64) -> Result<pb::LeaseRevokeResponse, ApplyError> {
+fn lease_revoke(working: &mut Working, id: i64) -> Result<pb::LeaseRevokeResponse, ApplyError> {
     if working.view.lease(id).is_none() {
         return Err(ApiError::LeaseNotFound.into());
     }
-    working.revoke_lease(id);
+    working.revoke_lease(id)?;
     Ok(pb::LeaseRevokeResponse { header: Some(header(working.view.revision)) })
 }
 
 /// As in etcd, an answer lists the alarms asked for, or the one that was changed.
-fn alarm(working: &mut Working<'_>, request: &pb::AlarmRequest) -> pb::AlarmResponse {
+fn alarm(working: &mut Working, request: &pb::AlarmRequest) -> pb::AlarmResponse {
     use pb::{alarm_request::AlarmAction, AlarmType};
     let one = pb::AlarmMember { member_id: request.member_id, alarm: request.alarm };
     let any = request.alarm == AlarmType::None as i32;

@@ -4,6 +4,7 @@ mod command;
 mod txn;
 mod working;
 
+use bytes::Bytes;
 use keelstone_engine::Column;
 use keelstone_etcd_api::ApiError;
 
@@ -35,21 +36,20 @@ impl From<ReadError> for ApplyError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Api(error) => Self::Refused(error),
-            ReadError::Stale => Self::Failed(MvccError::Corrupt("a value that should exist is missing".to_owned())),
             ReadError::Failed(error) => Self::Failed(error),
         }
     }
 }
 
-impl From<keelstone_engine::EngineError> for ApplyError {
-    fn from(error: keelstone_engine::EngineError) -> Self {
-        Self::Failed(error.into())
+impl From<MvccError> for ApplyError {
+    fn from(error: MvccError) -> Self {
+        Self::Failed(error)
     }
 }
 
 pub fn apply(shared: &Shared, entries: Vec<Entry>) -> Result<Vec<Reply>, MvccError> {
     let mut writer = shared.writer();
-    let mut working = Working::new(View::clone(&shared.view()), &*shared.engine);
+    let mut working = Working::new(View::clone(&shared.view()));
     let mut replies = Vec::with_capacity(entries.len());
     let mut changed = false;
     for entry in entries {
@@ -67,9 +67,10 @@ pub fn apply(shared: &Shared, entries: Vec<Entry>) -> Result<Vec<Reply>, MvccErr
     if shared.hub.wants_prev_kv() {
         working.fill_prev_kvs()?;
     }
-    let Working { view, mut batch, events, lease_events, .. } = working;
-    batch.put(Column::Meta, STATE_KEY, record::encode(&view.record()));
-    shared.write(&mut writer, batch)?;
+    let Working { mut view, mut staged, events, lease_events, .. } = working;
+    staged.put(Column::Meta, Bytes::from_static(STATE_KEY), record::encode(&view.record()));
+    shared.write(&mut writer, staged.into_batch())?;
+    view.snapshot = shared.engine.snapshot()?;
     let revision = view.revision;
     shared.publish(view);
     shared.hub.publish(events, revision);
@@ -92,7 +93,7 @@ fn place(view: &View, index: u64) -> Result<Place, MvccError> {
     Ok(Place::Next)
 }
 
-fn apply_entry(working: &mut Working<'_>, entry: Entry) -> Result<Reply, MvccError> {
+fn apply_entry(working: &mut Working, entry: Entry) -> Result<Reply, MvccError> {
     let reply = match entry.payload {
         Payload::Blank => Ok(Response::None),
         Payload::Membership(membership) => {

@@ -20,7 +20,7 @@ use crate::{
     RangeBounds,
 };
 
-pub fn apply(working: &mut Working<'_>, request: pb::TxnRequest) -> Result<pb::TxnResponse, ApplyError> {
+pub fn apply(working: &mut Working, request: pb::TxnRequest) -> Result<pb::TxnResponse, ApplyError> {
     let branch = choose(working, request)?;
     check(working, &branch)?;
     let mut response = run(working, branch)?;
@@ -42,7 +42,7 @@ enum BranchOp {
     Txn(Branch),
 }
 
-fn choose(working: &Working<'_>, request: pb::TxnRequest) -> Result<Branch, ApplyError> {
+fn choose(working: &Working, request: pb::TxnRequest) -> Result<Branch, ApplyError> {
     let mut succeeded = true;
     for compare in &request.compare {
         if !holds(working, compare)? {
@@ -64,13 +64,13 @@ fn choose(working: &Working<'_>, request: pb::TxnRequest) -> Result<Branch, Appl
     Ok(Branch { succeeded, ops })
 }
 
-fn check(working: &Working<'_>, branch: &Branch) -> Result<(), ApiError> {
+fn check(working: &Working, branch: &Branch) -> Result<(), ApplyError> {
     // As in etcd, puts are checked before ranges.
     check_puts(working, branch)?;
-    check_ranges(working, branch)
+    Ok(check_ranges(working, branch)?)
 }
 
-fn check_puts(working: &Working<'_>, branch: &Branch) -> Result<(), ApiError> {
+fn check_puts(working: &Working, branch: &Branch) -> Result<(), ApplyError> {
     branch.ops.iter().try_for_each(|op| match op {
         BranchOp::Put(request) => command::check_put(working, request),
         BranchOp::Txn(branch) => check_puts(working, branch),
@@ -78,15 +78,17 @@ fn check_puts(working: &Working<'_>, branch: &Branch) -> Result<(), ApiError> {
     })
 }
 
-fn check_ranges(working: &Working<'_>, branch: &Branch) -> Result<(), ApiError> {
+fn check_ranges(working: &Working, branch: &Branch) -> Result<(), ApiError> {
     branch.ops.iter().try_for_each(|op| match op {
-        BranchOp::Range(request) => read::check_revision(&working.view, working.view.revision, request.revision),
+        BranchOp::Range(request) => {
+            read::check_revision(working.view.compacted, working.view.revision, request.revision)
+        }
         BranchOp::Txn(branch) => check_ranges(working, branch),
         BranchOp::Put(_) | BranchOp::DeleteRange(_) => Ok(()),
     })
 }
 
-fn run(working: &mut Working<'_>, branch: Branch) -> Result<pb::TxnResponse, ApplyError> {
+fn run(working: &mut Working, branch: Branch) -> Result<pb::TxnResponse, ApplyError> {
     let mut responses = Vec::with_capacity(branch.ops.len());
     for op in branch.ops {
         let response = match op {
@@ -105,10 +107,10 @@ fn run(working: &mut Working<'_>, branch: Branch) -> Result<pb::TxnResponse, App
 
 /// Whether a compare holds for every key of its range. A range without keys compares as a key that was never
 /// written, but no value equals, precedes or follows a missing one.
-fn holds(working: &Working<'_>, compare: &pb::Compare) -> Result<bool, ApplyError> {
+fn holds(working: &Working, compare: &pb::Compare) -> Result<bool, ApplyError> {
     let targets_value = compare.target == CompareTarget::Value as i32;
     let mut any = false;
-    for (_, version) in working.live(&RangeBounds::new(&compare.key, &compare.range_end)) {
+    for (_, version) in working.live(&RangeBounds::new(&compare.key, &compare.range_end))? {
         any = true;
         let order =
             if targets_value { compare_value(working, compare, version)? } else { compare_number(compare, version) };
@@ -119,7 +121,7 @@ fn holds(working: &Working<'_>, compare: &pb::Compare) -> Result<bool, ApplyErro
     Ok(any || (!targets_value && matches(compare, compare_number(compare, Version::default()))))
 }
 
-fn compare_value(working: &Working<'_>, compare: &pb::Compare, version: Version) -> Result<Ordering, ApplyError> {
+fn compare_value(working: &Working, compare: &pb::Compare, version: Version) -> Result<Ordering, ApplyError> {
     let kv = working.kv(version)?;
     Ok(match &compare.target_union {
         Some(TargetUnion::Value(value)) => kv.value.cmp(value),

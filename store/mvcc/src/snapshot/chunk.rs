@@ -3,7 +3,7 @@ use keelstone_engine::Column;
 use prost::Message;
 
 use crate::{
-    record::{StateRecord, DATA_COLUMNS, FORMAT_VERSION},
+    record::{self, StateRecord, DATA_COLUMNS},
     MvccError,
 };
 
@@ -67,7 +67,7 @@ impl Chunk {
             return Err(invalid("chunk checksum does not match".to_owned()));
         }
         let chunk = Self::decode(message).map_err(|error| invalid(error.to_string()))?;
-        if chunk.format_version != FORMAT_VERSION {
+        if !record::is_known_version(chunk.format_version) {
             return Err(invalid(format!("chunk has unknown version {}", chunk.format_version)));
         }
         Ok(chunk)

@@ -6,8 +6,8 @@ use keelstone_engine::{Batch, Column};
 use super::chunk::Chunk;
 use crate::{
     compact::Sweep,
-    load,
-    record::{self, StateRecord, DATA_COLUMNS, STATE_KEY, SWEPT_KEY},
+    index, load,
+    record::{self, StateRecord, DATA_COLUMNS, FORMAT_VERSION_WITHOUT_INDEX, STATE_KEY, SWEPT_KEY},
     shared::Shared,
     Applied, LeaseEvent, MvccError,
 };
@@ -69,23 +69,29 @@ impl Installer {
     /// be that of the chunks, and not behind what is applied here. Blocks.
     pub fn finish(self, applied: Applied) -> Result<(), MvccError> {
         let state = self.checked_state(applied)?;
+        if state.format_version == FORMAT_VERSION_WITHOUT_INDEX {
+            index::build(&*self.shared.engine, self.generation)?;
+        }
+        let mut sweep = self.shared.sweep();
         let mut writer = self.shared.writer();
         self.check_session()?;
         let old = self.shared.view();
         if state.applied_next < old.applied_next {
             return Err(MvccError::OutOfOrder { applied: old.applied().index, got: state.applied_next - 1 });
         }
-        let view = load::view(&*self.shared.engine, Some(state))?;
+        let swept = if state.format_version == FORMAT_VERSION_WITHOUT_INDEX { -1 } else { state.swept };
+        let mut view = load::view(self.shared.engine.snapshot()?, Some(state))?;
         let mut batch = Batch::default();
         batch.put(Column::Meta, STATE_KEY, record::encode(&view.record()));
-        batch.delete(Column::Meta, SWEPT_KEY);
+        batch.put(Column::Meta, SWEPT_KEY, swept.to_be_bytes().to_vec());
         let (start, end) = record::generation_bounds(old.generation);
         for column in DATA_COLUMNS {
             batch.delete_range(column, start.clone(), end.clone());
         }
         self.shared.write(&mut writer, batch)?;
         self.shared.engine.flush()?;
-        writer.sweep = Sweep::new(-1);
+        *sweep = Sweep::new(swept);
+        view.snapshot = self.shared.engine.snapshot()?;
         // The generation is taken: later chunks of any install would write into the state.
         self.shared.install_session.fetch_add(1, Ordering::SeqCst);
         let revision = view.revision;

@@ -1,13 +1,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelstone_engine::{Direction, RangeRequest, Snapshot};
+use keelstone_engine::{Direction, RangeRequest};
 
 use super::chunk::{Chunk, Pair};
 use crate::{
     load,
     record::{self, StateRecord, DATA_COLUMNS, FORMAT_VERSION},
-    shared::Shared,
     view::View,
     Applied, MvccError,
 };
@@ -15,17 +14,15 @@ use crate::{
 /// A consistent view of the whole state, as it was when it was pinned.
 pub struct Pinned {
     view: Arc<View>,
-    snapshot: Arc<dyn Snapshot>,
     sequence: u64,
     /// Column (a position in [`DATA_COLUMNS`]) and key to go on with; `None` after the last chunk.
     next: Option<(usize, Bytes)>,
 }
 
 impl Pinned {
-    pub(crate) fn new(shared: &Shared) -> Result<Self, MvccError> {
-        let (view, snapshot) = shared.pin()?;
+    pub(crate) fn new(view: Arc<View>) -> Self {
         let start = record::generation_bounds(view.generation).0;
-        Ok(Self { view, snapshot, sequence: 0, next: Some((0, start)) })
+        Self { view, sequence: 0, next: Some((0, start)) }
     }
 
     /// How far the log was applied in this view.
@@ -48,7 +45,7 @@ impl Pinned {
             direction: Direction::Ascending,
             limit: usize::MAX,
         };
-        let page = self.snapshot.range(&request)?;
+        let page = self.view.snapshot.range(&request)?;
         self.next = match page.pairs.last() {
             Some((last, _)) if page.more => Some((column, load::after(last))),
             _ if column + 1 < DATA_COLUMNS.len() => Some((column + 1, first)),
@@ -58,7 +55,7 @@ impl Pinned {
         let chunk = Chunk {
             format_version: FORMAT_VERSION,
             sequence: self.sequence,
-            state: (self.sequence == 0).then(|| self.state()),
+            state: if self.sequence == 0 { Some(self.state()?) } else { None },
             pairs: page.pairs.into_iter().map(pair).collect(),
             last: self.next.is_none(),
         };
@@ -66,7 +63,7 @@ impl Pinned {
         Ok(Some(chunk.encode_checked()))
     }
 
-    fn state(&self) -> StateRecord {
-        StateRecord { generation: 0, ..self.view.record() }
+    fn state(&self) -> Result<StateRecord, MvccError> {
+        Ok(StateRecord { generation: 0, swept: load::swept(&*self.view.snapshot)?, ..self.view.record() })
     }
 }

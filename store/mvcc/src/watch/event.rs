@@ -1,11 +1,7 @@
 use keelstone_etcd_api::mvccpb::{self, event::EventType};
 
 use super::WatchSpec;
-use crate::{
-    read::{self, ReadError, Values},
-    record::Revision,
-    RangeBounds,
-};
+use crate::{index::Index, read, record::Revision, MvccError, RangeBounds};
 
 /// All changes of one revision, in order.
 pub struct RevisionEvents {
@@ -58,16 +54,16 @@ impl Filter {
         !unwanted && self.bounds.contains(key)
     }
 
-    /// The event as this watcher wants it. [`ReadError::Stale`] if the value before was compacted.
-    pub fn event(&self, change: &Change, values: &dyn Values) -> Result<mvccpb::Event, ReadError> {
+    /// The event as this watcher wants it; `None` if the value before was compacted.
+    pub fn event(&self, change: &Change, index: Index<'_>) -> Result<Option<mvccpb::Event>, MvccError> {
         let prev_kv = match &change.prev {
             Prev::At(at) if self.prev_kv => {
-                let version = crate::index::Version { at: *at, ..Default::default() };
-                Some(read::kv(values, version)?)
+                let Some(kv) = read::find_kv(index, *at)? else { return Ok(None) };
+                Some(kv)
             }
             Prev::Known(kv) if self.prev_kv => Some(kv.clone()),
             _ => None,
         };
-        Ok(mvccpb::Event { r#type: change.kind as i32, kv: Some(change.kv.clone()), prev_kv })
+        Ok(Some(mvccpb::Event { r#type: change.kind as i32, kv: Some(change.kv.clone()), prev_kv }))
     }
 }

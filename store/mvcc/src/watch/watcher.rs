@@ -10,11 +10,7 @@ use super::{
     hub::Work,
     WatchBatch, WatchSpec,
 };
-use crate::{
-    read::ReadError,
-    shared::{EngineValues, Shared},
-    MvccError,
-};
+use crate::{shared::Shared, MvccError};
 
 /// One watch. Dropping it cancels it.
 pub struct Watcher {
@@ -85,17 +81,15 @@ impl Watcher {
 
     /// `None` if a value before an event is not at hand: the store's answer decides then.
     fn read_window(&self, revisions: &[Arc<RevisionEvents>], upto: i64) -> Result<Option<CaughtUp>, MvccError> {
-        let generation = self.shared.view().generation;
-        let values = EngineValues { engine: &*self.shared.engine, generation };
+        let view = self.shared.view();
         let mut events: Vec<mvccpb::Event> = Vec::new();
         for change in revisions.iter().flat_map(|revision| &revision.changes) {
             if !self.filter.passes(change.kind, &change.kv.key) {
                 continue;
             }
-            match self.filter.event(change, &values) {
-                Ok(event) => events.push(event),
-                Err(ReadError::Failed(error)) => return Err(error),
-                Err(ReadError::Stale | ReadError::Api(_)) => return Ok(None),
+            match self.filter.event(change, view.index())? {
+                Some(event) => events.push(event),
+                None => return Ok(None),
             }
         }
         Ok(Some(CaughtUp::Events { upto, events }))

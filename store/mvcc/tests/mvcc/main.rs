@@ -1,6 +1,7 @@
 //! The state machine through its public interface.
 
 mod crash;
+mod format;
 mod golden;
 mod limits;
 mod model;

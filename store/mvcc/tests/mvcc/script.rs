@@ -77,7 +77,7 @@ impl Runner {
             "leases" => {
                 self.store.mvcc.leases().iter().map(|lease| format!("{} ttl {}", lease.id, lease.ttl_s)).collect()
             }
-            "keys" => self.store.mvcc.lease_keys(number(1)).iter().map(|key| text(key)).collect(),
+            "keys" => self.store.mvcc.lease_keys(number(1)).unwrap().iter().map(|key| text(key)).collect(),
             "watch" => {
                 self.watchers.insert(words[1].to_owned(), self.store.mvcc.watch(parse_watch(words)));
                 vec![]

@@ -90,6 +90,10 @@ pub fn put(key: &str, value: &str) -> pb::PutRequest {
     pb::PutRequest { key: bytes(key), value: bytes(value), ..Default::default() }
 }
 
+pub fn range(key: &str, end: &str) -> pb::RangeRequest {
+    pb::RangeRequest { key: bytes(key), range_end: bytes(end), ..Default::default() }
+}
+
 pub fn delete(key: &str, end: &str) -> pb::DeleteRangeRequest {
     pb::DeleteRangeRequest { key: bytes(key), range_end: bytes(end), ..Default::default() }
 }

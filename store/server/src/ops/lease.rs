@@ -57,7 +57,7 @@ impl Member {
             if request.keys {
                 self.read_index().await?;
                 let mvcc = Arc::clone(&self.mvcc);
-                response.keys = self.env.offload(move || mvcc.lease_keys(request.id)).await;
+                response.keys = self.env.offload(move || mvcc.lease_keys(request.id)).await?;
             }
         }
         response.header = Some(self.header(self.mvcc.revision()));
