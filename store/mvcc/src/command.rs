@@ -7,7 +7,7 @@ pub struct Command {
     /// The term in which it was proposed.
     #[prost(uint64, tag = "1")]
     pub proposer_term: u64,
-    #[prost(oneof = "Op", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 30")]
     pub op: Option<Op>,
 }
 
@@ -31,6 +31,8 @@ pub enum Op {
     LeaseExpire(LeaseExpire),
     #[prost(message, tag = "9")]
     Alarm(pb::AlarmRequest),
+    #[prost(message, tag = "30")]
+    Moment(Moment),
 }
 
 /// Revokes a lease whose time is over by the clock of the leader of `term`. Dropped unless the entry that
@@ -41,6 +43,13 @@ pub struct LeaseExpire {
     pub id: i64,
     #[prost(uint64, tag = "2")]
     pub term: u64,
+}
+
+/// The time of the newest revision, by its proposer's wall clock. One that is not after the last is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Moment {
+    #[prost(int64, tag = "1")]
+    pub unix_ms: i64,
 }
 
 /// One committed entry of the Raft log.

@@ -26,7 +26,7 @@ mod staged;
 mod view;
 mod watch;
 
-pub use command::{Applied, Command, Entry, LeaseExpire, Op, Payload, Reply, Response};
+pub use command::{Applied, Command, Entry, LeaseExpire, Moment, Op, Payload, Reply, Response};
 pub use error::MvccError;
 pub use export::{Export, Import, ImportHead, Row};
 pub use lease::{LeaseEvent, LeaseInfo, LeaseObserver};

@@ -72,6 +72,16 @@ impl Mvcc {
         self.shared.view().compacted
     }
 
+    /// The newest revision that is known to have been written by that time of the proposers' wall clocks.
+    pub fn revision_at(&self, unix_ms: i64) -> Result<Option<i64>, MvccError> {
+        self.shared.view().index().revision_at(unix_ms)
+    }
+
+    /// The last [`Moment`](crate::Moment): its time and the revision that was the newest then.
+    pub fn last_moment(&self) -> Result<Option<(i64, i64)>, MvccError> {
+        self.shared.view().index().last_moment()
+    }
+
     /// Reads one consistent revision; `header.revision` is the current one. Blocks.
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, ApiError> {
         self.shared.range(request, &mut |_| Ok(()))

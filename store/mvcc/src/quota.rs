@@ -13,7 +13,12 @@ pub fn stores_bytes(op: &Op) -> usize {
         Op::Put(request) => put(request),
         Op::Txn(request) => txn(request),
         Op::LeaseGrant(_) => LEASE_OVERHEAD_BYTES,
-        Op::DeleteRange(_) | Op::Compact(_) | Op::LeaseRevoke(_) | Op::LeaseExpire(_) | Op::Alarm(_) => 0,
+        Op::DeleteRange(_)
+        | Op::Compact(_)
+        | Op::LeaseRevoke(_)
+        | Op::LeaseExpire(_)
+        | Op::Alarm(_)
+        | Op::Moment(_) => 0,
     }
 }
 

@@ -31,6 +31,10 @@ pub fn apply(working: &mut Working, command: Command, term: u64) -> Result<Respo
             lease_revoke(working, expire.id).map(Response::LeaseRevoke)
         }
         Op::Alarm(request) => Ok(Response::Alarm(alarm(working, &request))),
+        Op::Moment(moment) => {
+            working.moment(moment.unix_ms)?;
+            Ok(Response::None)
+        }
     }
 }
 

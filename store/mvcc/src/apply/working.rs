@@ -161,6 +161,18 @@ impl Working {
         true
     }
 
+    /// Notes that the newest revision was written by `unix_ms`, unless that is not after the last such time.
+    pub fn moment(&mut self, unix_ms: i64) -> Result<(), ApplyError> {
+        let last = self.index().last_moment()?;
+        if unix_ms <= 0 || last.is_some_and(|(last, _)| unix_ms <= last) {
+            return Ok(());
+        }
+        let revision = self.view.revision;
+        self.writer().moment(unix_ms, revision);
+        self.mix_tagged(b't', &[unix_ms, revision]);
+        Ok(())
+    }
+
     fn mix_tagged(&mut self, tag: u8, numbers: &[i64]) {
         let mut effect = vec![tag];
         numbers.iter().for_each(|number| effect.extend(number.to_be_bytes()));

@@ -146,8 +146,17 @@ impl Index<'_> {
         Ok(keys)
     }
 
-    /// The newest revision that was surely written at or before that time by the proposers' clocks.
+    /// The newest revision that is known to have been written by that time, by the proposers' wall clocks.
     pub fn revision_at(&self, unix_ms: i64) -> Result<Option<i64>, MvccError> {
+        Ok(self.moment_upto(unix_ms)?.map(|(_, revision)| revision))
+    }
+
+    /// The last noted time, and the revision that was the newest then.
+    pub fn last_moment(&self) -> Result<Option<(i64, i64)>, MvccError> {
+        self.moment_upto(i64::MAX - 1)
+    }
+
+    fn moment_upto(&self, unix_ms: i64) -> Result<Option<(i64, i64)>, MvccError> {
         let (start, end) = rows::moments_upto(self.generation, unix_ms);
         let page = self.rows.range(&RangeRequest {
             column: Column::Index,
@@ -156,7 +165,7 @@ impl Index<'_> {
             direction: Direction::Descending,
             limit: 1,
         })?;
-        page.pairs.first().map(|(key, value)| Ok(rows::parse_moment(key, value)?.1)).transpose()
+        page.pairs.first().map(|(key, value)| rows::parse_moment(key, value)).transpose()
     }
 
     /// Up to `max` keys in `bounds`, the first ones, that existed at `main` and have been deleted since; some of

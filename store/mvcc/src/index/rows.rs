@@ -206,13 +206,6 @@ pub fn parse_moment(key: &[u8], value: &[u8]) -> Result<(i64, i64), MvccError> {
     Ok((unix_ms, i64::from_be_bytes(number(Some(value))?)))
 }
 
-/// The revision at the end of a row of kind history.
-pub fn history_revision(key: &[u8]) -> Result<Revision, MvccError> {
-    let place = key.len().checked_sub(PLACE_BYTES).map(|from| &key[from..]).ok_or_else(|| corrupt("short"))?;
-    let main = i64::from_be_bytes(number(place.get(..8))?);
-    Ok(Revision { main, sub: u32::from_be_bytes(number(place.get(8..))?) })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -229,7 +222,6 @@ mod tests {
             let (at, other) = (Revision { main: i, sub: j }, Revision { main: 1, sub: 1 });
             let order = (&a, at).cmp(&(&b, other));
             prop_assert_eq!(history(0, &a, at).cmp(&history(0, &b, other)), order);
-            prop_assert_eq!(history_revision(&history(0, &a, at)).unwrap(), at);
             let (first, end) = history_before(0, &a, at);
             let row = history(0, &b, other);
             prop_assert_eq!(first <= row && row < end, a == b && other < at);
@@ -254,7 +246,6 @@ mod tests {
     #[test]
     fn damaged_rows_are_refused() {
         assert!(Turn::decode(&Bytes::from_static(b"short")).is_err());
-        assert!(history_revision(b"short").is_err());
         assert!(parse_bucket(&Bytes::from_static(&[0, 3]), b"abc").is_err());
         assert!(parse_moment(&[0, 5, 1], &[0; 8]).is_err());
     }
