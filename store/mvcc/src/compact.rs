@@ -59,7 +59,7 @@ pub fn step(shared: &Shared, budget: usize) -> Result<bool, MvccError> {
     for (row, value) in page.pairs {
         last = record::parse_revision_key(&row)?;
         let kv = record::decode_kv(value)?;
-        let version = Version { at: last, create: kv.create_revision, version: kv.version, lease: kv.lease };
+        let version = Version { at: last, version: kv.version, ..Version::default() };
         remove_replaced(index, target, &kv.key, version, &mut batch)?;
     }
     let more = page.more;

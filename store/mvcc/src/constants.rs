@@ -20,10 +20,11 @@ pub const BUCKET_KEYS_MAX: usize = 256;
 pub const COUNT_NODE_SLOTS_MAX: usize = 64;
 /// Rows of the index read in one go.
 pub const INDEX_PAGE_ROWS: usize = 512;
-/// Values read in one go: first so many, then about so many bytes of them as the last ones were large.
-pub const VALUES_FIRST_PAGE: usize = 16;
+/// Values read in one go, in number and bytes.
 pub const VALUES_PAGE: usize = 512;
 pub const VALUES_PAGE_BYTES: usize = 1 << 20;
+/// Keys that a range in chunks finds in one go.
+pub const STREAM_PAGE_KEYS: usize = 1_024;
 /// Rows whose index is built in one engine batch when an older format is taken over.
 pub const INDEX_BUILD_BATCH_ROWS: usize = 10_000;
 /// What a key of an answer costs in memory beside its bytes, for admission.

@@ -23,6 +23,7 @@ mod record;
 mod shared;
 mod snapshot;
 mod staged;
+mod stream;
 mod view;
 mod watch;
 
@@ -34,4 +35,5 @@ pub use mvcc::Mvcc;
 pub use options::MvccOptions;
 pub use range_bounds::RangeBounds;
 pub use snapshot::{Installer, Pinned};
+pub use stream::RangeChunks;
 pub use watch::{WatchBatch, WatchSpec, Watcher};

@@ -13,7 +13,7 @@ use crate::{
     shared::Shared,
     snapshot::{Installer, Pinned},
     watch::{WatchSpec, Watcher},
-    Applied, Entry, LeaseInfo, MvccError, MvccOptions, Op, Reply,
+    Applied, Entry, LeaseInfo, MvccError, MvccOptions, Op, RangeChunks, Reply,
 };
 
 /// The state machine. Readers never wait for a writer.
@@ -94,6 +94,12 @@ impl Mvcc {
         admit: &mut dyn FnMut(usize) -> Result<(), ApiError>,
     ) -> Result<pb::RangeResponse, ApiError> {
         self.shared.range(request, admit)
+    }
+
+    /// A range that is read in chunks, from one moment. Orders and filters that [`RangeChunks::is_supported`]
+    /// refuses are ignored. Blocks.
+    pub fn range_chunks(&self, request: pb::RangeRequest) -> Result<RangeChunks, ApiError> {
+        RangeChunks::new(self.shared.view(), request)
     }
 
     /// Whether `op` may be proposed: `NoSpace` if it would store data beyond the quota (its proposer should

@@ -20,6 +20,15 @@ impl RangeBounds {
         }
     }
 
+    /// What of a range lies at or after `start`.
+    pub fn after(&self, start: Bytes) -> Option<Self> {
+        match self {
+            Self::Key(_) => None,
+            Self::Range(_, end) => Some(Self::Range(start, end.clone())),
+            Self::From(_) => Some(Self::From(start)),
+        }
+    }
+
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {
             Self::Key(only) => only == key,

@@ -14,7 +14,7 @@ use keelstone_etcd_api::{
 };
 
 use crate::{
-    constants::{RANGE_KEY_OVERHEAD_BYTES, VALUES_FIRST_PAGE, VALUES_PAGE, VALUES_PAGE_BYTES},
+    constants::{RANGE_KEY_OVERHEAD_BYTES, VALUES_PAGE, VALUES_PAGE_BYTES},
     index::{Index, Version},
     record::{self, Revision},
     MvccError, RangeBounds,
@@ -98,7 +98,7 @@ pub fn range(
     found.retain(|(_, version)| passes(*version, request));
     let more = found.len() > limit;
     let kvs = if request.sort_target == SortTarget::Value as i32 {
-        let mut kvs = values(index, found, admit)?;
+        let mut kvs = values(index, &found, admit)?;
         sort_by(&mut kvs, request, |a, b| a.value.cmp(&b.value));
         kvs.truncate(limit);
         if request.keys_only {
@@ -111,7 +111,7 @@ pub fn range(
         if request.keys_only {
             found.into_iter().map(|(key, version)| key_only(key, version)).collect()
         } else {
-            values(index, found, admit)?
+            values(index, &found, admit)?
         }
     };
     Ok(pb::RangeResponse { header, kvs, more, count })
@@ -133,29 +133,35 @@ fn admit_keys(
     Ok(admit(keys.saturating_mul(RANGE_KEY_OVERHEAD_BYTES))?)
 }
 
-/// The key-values of versions, read some at a time, with room taken for them.
+/// The key-values of versions, read some at a time, once room is taken for all of them.
 pub fn values(
     index: Index<'_>,
-    found: Vec<(Bytes, Version)>,
+    found: &[(Bytes, Version)],
     admit: Admit<'_>,
 ) -> Result<Vec<mvccpb::KeyValue>, ReadError> {
+    admit(found.iter().map(|(_, version)| version.bytes as usize).sum())?;
     let mut kvs = Vec::with_capacity(found.len());
-    let mut rest = &found[..];
-    let mut page_keys = VALUES_FIRST_PAGE;
+    let mut rest = found;
     while !rest.is_empty() {
-        let (page, next) = rest.split_at(page_keys.min(rest.len()));
+        let (page, next) = rest.split_at(fitting(rest, VALUES_PAGE_BYTES).min(VALUES_PAGE));
         rest = next;
         let keys: Vec<Bytes> =
             page.iter().map(|(_, version)| record::revision_key(index.generation, version.at)).collect();
-        let records = index.rows.get_many(Column::Revisions, &keys)?;
-        let bytes: usize = records.iter().flatten().map(Bytes::len).sum();
-        admit(bytes)?;
-        for record in records {
+        for record in index.rows.get_many(Column::Revisions, &keys)? {
             kvs.push(record::decode_kv(record.ok_or_else(missing)?)?);
         }
-        page_keys = (VALUES_PAGE_BYTES / (bytes / page.len()).max(1)).clamp(1, VALUES_PAGE);
     }
     Ok(kvs)
+}
+
+/// How many of the first versions' records are about `bytes_max` together; at least one.
+pub fn fitting<'a>(found: impl IntoIterator<Item = &'a (Bytes, Version)>, bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = found.into_iter().take_while(|(_, version)| {
+        bytes += version.bytes as usize;
+        bytes <= bytes_max
+    });
+    fits.count().max(1)
 }
 
 /// Whether `revision` (0 or less = current) can be read.

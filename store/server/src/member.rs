@@ -126,7 +126,7 @@ impl Member {
     }
 
     /// Takes a place for a request of so many bytes, or refuses it.
-    pub fn admit(&self, bytes: usize) -> Result<Admitted<'_>, ApiError> {
+    pub fn admit(&self, bytes: usize) -> Result<Admitted, ApiError> {
         if self.stopping.is_cancelled() {
             return Err(ApiError::Stopped);
         }

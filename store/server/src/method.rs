@@ -2,6 +2,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
     Range,
+    RangeStream,
     Put,
     DeleteRange,
     Txn,
@@ -24,8 +25,9 @@ pub(crate) enum Method {
 
 impl Method {
     /// In the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Range,
+        Self::RangeStream,
         Self::Put,
         Self::DeleteRange,
         Self::Txn,
@@ -47,14 +49,14 @@ impl Method {
     ];
 
     pub fn is_unary(self) -> bool {
-        !matches!(self, Self::Watch | Self::LeaseKeepAlive | Self::Snapshot)
+        !matches!(self, Self::Watch | Self::LeaseKeepAlive | Self::Snapshot | Self::RangeStream)
     }
 
     /// The labels of Prometheus' gRPC metrics, without braces.
     pub fn labels(self) -> String {
         let (service, method) = self.names();
         let kind = match self {
-            Self::Snapshot => "server_stream",
+            Self::Snapshot | Self::RangeStream => "server_stream",
             Self::Watch | Self::LeaseKeepAlive => "bidi_stream",
             _ => "unary",
         };
@@ -64,6 +66,7 @@ impl Method {
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Range => ("KV", "Range"),
+            Self::RangeStream => ("KV", "RangeStream"),
             Self::Put => ("KV", "Put"),
             Self::DeleteRange => ("KV", "DeleteRange"),
             Self::Txn => ("KV", "Txn"),

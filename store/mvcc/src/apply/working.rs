@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use keelstone_engine::Column;
 use keelstone_etcd_api::{mvccpb, mvccpb::event::EventType, pb};
+use prost::Message;
 
 use super::ApplyError;
 use crate::{
@@ -70,21 +71,17 @@ impl Working {
     /// Writes a key; `prev` is its version now, if it exists.
     pub fn put(&mut self, key: Bytes, value: Bytes, lease: i64, prev: Option<Version>) -> Result<(), ApplyError> {
         let at = self.next_place();
-        let version = Version {
-            at,
-            create: prev.map_or(at.main, |prev| prev.create),
-            version: prev.map_or(1, |prev| prev.version + 1),
-            lease,
-        };
-        self.writer().put(&key, version, prev)?;
         let kv = mvccpb::KeyValue {
             key,
-            create_revision: version.create,
+            create_revision: prev.map_or(at.main, |prev| prev.create),
             mod_revision: at.main,
-            version: version.version,
+            version: prev.map_or(1, |prev| prev.version + 1),
             value,
             lease,
         };
+        let bytes = u32::try_from(kv.encoded_len()).unwrap_or(u32::MAX);
+        let version = Version { at, create: kv.create_revision, version: kv.version, lease, bytes };
+        self.writer().put(&kv.key, version, prev)?;
         self.change(EventType::Put, at, &kv, prev)
     }
 

@@ -13,8 +13,9 @@ pub fn build(engine: &dyn Engine, generation: u8) -> Result<(), MvccError> {
     let mut builder = Builder { engine, generation, counts: KeyCounts::default(), staged: None, rows: 0 };
     load::for_each_pair(&*revisions, Column::Revisions, generation, |key, value| {
         let at = record::parse_revision_key(&key)?;
+        let bytes = u32::try_from(value.len()).unwrap_or(u32::MAX);
         let kv = record::decode_kv(value)?;
-        builder.add(&kv.key, Version { at, create: kv.create_revision, version: kv.version, lease: kv.lease })
+        builder.add(&kv.key, Version { at, create: kv.create_revision, version: kv.version, lease: kv.lease, bytes })
     })?;
     builder.write()
 }

@@ -13,6 +13,8 @@ pub struct Version {
     pub create: i64,
     pub version: i64,
     pub lease: i64,
+    /// Length of the whole record, so that what an answer needs is known before it is read.
+    pub bytes: u32,
 }
 
 impl Version {
@@ -27,14 +29,20 @@ impl Version {
             create: self.create,
             version: self.version,
             lease: self.lease,
+            bytes: self.bytes,
         })
     }
 
     pub fn decode(record: &[u8]) -> Result<Self, MvccError> {
         let record =
             VersionRecord::decode(record).map_err(|error| MvccError::Corrupt(format!("version of a key: {error}")))?;
-        let at = Revision { main: record.main, sub: record.sub };
-        Ok(Self { at, create: record.create, version: record.version, lease: record.lease })
+        Ok(Self {
+            at: Revision { main: record.main, sub: record.sub },
+            create: record.create,
+            version: record.version,
+            lease: record.lease,
+            bytes: record.bytes,
+        })
     }
 }
 
@@ -51,4 +59,6 @@ struct VersionRecord {
     version: i64,
     #[prost(int64, tag = "5")]
     lease: i64,
+    #[prost(uint32, tag = "6")]
+    bytes: u32,
 }

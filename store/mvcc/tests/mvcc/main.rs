@@ -8,5 +8,6 @@ mod model;
 mod model_state;
 mod script;
 mod snapshot;
+mod stream;
 mod support;
 mod watch;

@@ -1,11 +1,14 @@
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
-use futures::Stream;
-use keelstone_etcd_api::pb::{self, kv_server::Kv};
+use futures::{Stream, StreamExt};
+use keelstone_etcd_api::{
+    pb::{self, kv_server::Kv},
+    ApiError,
+};
 use tonic::{Request, Response, Status};
 
-use super::{unimplemented, Services};
-use crate::method::Method;
+use super::{unimplemented, Services, StreamCount};
+use crate::{method::Method, ops::StreamRefused};
 
 #[tonic::async_trait]
 impl Kv for Services {
@@ -16,8 +19,46 @@ impl Kv for Services {
 
     type RangeStreamStream = Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send>>;
 
-    async fn range_stream(&self, _: Request<pb::RangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
-        Err(unimplemented("RangeStream"))
+    async fn range_stream(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let mut count = StreamCount::start(&self.member, Method::RangeStream);
+        let (metadata, _, request) = request.into_parts();
+        if let Err(error) = self.check_leader(&metadata) {
+            return Err(count.refuse(error));
+        }
+        let mut chunks = match Arc::clone(&self.member).range_stream(request).await {
+            Ok(chunks) => Box::pin(chunks),
+            Err(StreamRefused::Raft(error)) => return Err(count.refuse(error.api())),
+            Err(StreamRefused::Unimplemented) => {
+                count.ends(tonic::Code::Unimplemented);
+                return Err(unimplemented("RangeStream in this order or with filters"));
+            }
+        };
+        let stopping = self.member.stopping.clone();
+        let stream = async_stream::stream! {
+            loop {
+                let next = tokio::select! {
+                    biased;
+                    () = stopping.cancelled() => Some(Err(ApiError::Stopped)),
+                    next = chunks.next() => next,
+                };
+                match next {
+                    Some(Ok(chunk)) => yield Ok(pb::RangeStreamResponse { range_response: Some(chunk) }),
+                    Some(Err(error)) => {
+                        count.ends(error.code());
+                        yield Err(error.into());
+                        break;
+                    }
+                    None => {
+                        count.ends(tonic::Code::Ok);
+                        break;
+                    }
+                }
+            }
+        };
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {

@@ -1,37 +1,90 @@
 use std::sync::Arc;
 
+use futures::Stream;
 use keelstone_env::fault::{self, Point};
 use keelstone_etcd_api::{pb, ApiError};
-use keelstone_mvcc::{check, Op, Response};
+use keelstone_mvcc::{check, Op, RangeChunks, Response};
 use keelstone_raft::RaftError;
 use prost::Message;
 
 use crate::{
+    admission::Admitted,
     constants::{COMPACT_STEP_BUDGET, COMPACT_STEP_PAUSE},
     member::Member,
 };
+
+/// Why a range is not streamed.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamRefused {
+    #[error("a range in this order or with these filters is not served as a stream")]
+    Unimplemented,
+    #[error(transparent)]
+    Raft(#[from] RaftError),
+}
+
+impl From<ApiError> for StreamRefused {
+    fn from(error: ApiError) -> Self {
+        Self::Raft(error.into())
+    }
+}
 
 impl Member {
     /// Reads; linearizable unless `serializable`.
     pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, RaftError> {
         check::range(&request)?;
-        let _place = self.admit(request.encoded_len())?;
+        let mut place = self.admit(request.encoded_len())?;
         if !request.serializable {
             self.read_index().await?;
         }
         fault::pause(Point::RangeRead).await;
-        let mut response = self.read(request).await?;
+        let mut response = self.read(request, &mut place).await?;
         self.fill_header(&mut response.header);
         Ok(response)
     }
 
-    async fn read(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, ApiError> {
+    async fn read(&self, request: pb::RangeRequest, place: &mut Admitted) -> Result<pb::RangeResponse, ApiError> {
         if request.range_end.is_empty() {
             // One key is at most a few blocks, less work than handing it to another thread.
-            return self.mvcc.range(&request);
+            return self.mvcc.range_admitted(&request, &mut |bytes| place.grow(bytes));
         }
         let mvcc = Arc::clone(&self.mvcc);
-        self.env.offload(move || mvcc.range(&request)).await
+        // A place of its own: an answer that nobody waits for any longer is still being read.
+        let mut answer = self.admit(0)?;
+        let (response, answer) =
+            self.env.offload(move || (mvcc.range_admitted(&request, &mut |bytes| answer.grow(bytes)), answer)).await;
+        place.join(answer);
+        response
+    }
+
+    /// A range in chunks of about a request's largest size, from one moment; linearizable unless `serializable`.
+    /// The last chunk has header, count and `more`. Room for a chunk is taken for as long as the stream lives.
+    ///
+    /// # Errors
+    /// `Unimplemented` for an order other than the keys' and for filters by revision.
+    pub async fn range_stream(
+        self: Arc<Self>,
+        request: pb::RangeRequest,
+    ) -> Result<impl Stream<Item = Result<pb::RangeResponse, ApiError>> + Send, StreamRefused> {
+        check::range(&request)?;
+        if !RangeChunks::is_supported(&request) {
+            return Err(StreamRefused::Unimplemented);
+        }
+        let chunk_bytes = self.limits.request_bytes_max;
+        let place = self.admit(request.encoded_len() + chunk_bytes)?;
+        if !request.serializable {
+            self.read_index().await?;
+        }
+        fault::pause(Point::RangeRead).await;
+        let mvcc = Arc::clone(&self.mvcc);
+        let chunks = self.env.offload(move || mvcc.range_chunks(request)).await?;
+        Ok(futures::stream::try_unfold((self, chunks, place), move |(member, mut chunks, place)| async move {
+            let (chunk, chunks) = member.env.offload(move || (chunks.next_chunk(chunk_bytes), chunks)).await;
+            let Some(mut chunk) = chunk? else { return Ok(None) };
+            if chunk.header.is_some() {
+                member.fill_header(&mut chunk.header);
+            }
+            Ok(Some((chunk, (member, chunks, place))))
+        }))
     }
 
     pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, RaftError> {
@@ -103,7 +156,7 @@ impl Member {
     }
 
     /// As [`Member::admit`], for what enters the log.
-    pub fn admit_write<'a>(&'a self, request: &impl Message) -> Result<crate::admission::Admitted<'a>, ApiError> {
+    pub fn admit_write(&self, request: &impl Message) -> Result<Admitted, ApiError> {
         let bytes = request.encoded_len();
         if bytes > self.limits.request_bytes_max {
             return Err(ApiError::RequestTooLarge);

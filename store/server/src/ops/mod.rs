@@ -4,3 +4,5 @@ mod kv;
 mod lease;
 mod maintenance;
 mod snapshot;
+
+pub(crate) use kv::StreamRefused;
