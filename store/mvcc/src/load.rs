@@ -50,6 +50,16 @@ pub fn swept(snapshot: &dyn Snapshot) -> Result<i64, MvccError> {
     }
 }
 
+/// The newest revision that has a row, which is lower than the newest revision once compaction has removed
+/// the rows of the latter: what etcd 17780 went by.
+pub fn newest_row(snapshot: &dyn Snapshot, generation: u8) -> Result<i64, MvccError> {
+    let (start, end) = generation_bounds(generation);
+    let direction = Direction::Descending;
+    let request = RangeRequest { column: Column::Revisions, start, end: Some(end), direction, limit: 1 };
+    let newest = snapshot.range(&request)?.pairs.into_iter().next();
+    newest.map_or(Ok(1), |(key, _)| Ok(record::parse_revision_key(&key)?.main))
+}
+
 /// Reads what a view keeps in memory: leases, alarms and the buckets of counts. Keys stay in the engine.
 pub fn view(snapshot: Arc<dyn Snapshot>, record: Option<StateRecord>) -> Result<View, MvccError> {
     let mut view = View::new(Arc::clone(&snapshot), record);

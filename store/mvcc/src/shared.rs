@@ -4,6 +4,7 @@ use std::sync::{
 };
 
 use keelstone_engine::{Batch, Engine, EngineError};
+use keelstone_env::bug::{self, Bug};
 use keelstone_etcd_api::{pb, ApiError};
 
 use crate::{
@@ -52,6 +53,9 @@ impl Shared {
             load::upgrade(&*engine, record)?;
         }
         let snapshot = engine.snapshot()?;
+        if let Some(record) = record.as_mut().filter(|_| bug::planted(Bug::RevisionFromRows)) {
+            record.revision = load::newest_row(&*snapshot, generation)?;
+        }
         let sweep = Sweep::new(load::swept(&*snapshot)?);
         let view = load::view(snapshot, record)?;
         let in_use_bytes = engine.size_bytes()?.1.into();

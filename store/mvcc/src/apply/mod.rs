@@ -5,13 +5,14 @@ mod txn;
 mod working;
 
 use bytes::Bytes;
-use keelstone_engine::Column;
+use keelstone_engine::{Batch, Column};
+use keelstone_env::bug::{self, Bug};
 use keelstone_etcd_api::ApiError;
 
 use crate::{
     read::ReadError,
-    record::{self, STATE_KEY},
-    shared::Shared,
+    record::{self, StateRecord, STATE_KEY},
+    shared::{Shared, Writer},
     view::View,
     Entry, MvccError, Payload, Reply, Response,
 };
@@ -68,6 +69,9 @@ pub fn apply(shared: &Shared, entries: Vec<Entry>) -> Result<Vec<Reply>, MvccErr
         working.fill_prev_kvs()?;
     }
     let Working { mut view, mut staged, events, lease_events, .. } = working;
+    if bug::planted(Bug::AppliedIndexApart) {
+        write_index_apart(shared, &mut writer, &view)?;
+    }
     staged.put(Column::Meta, Bytes::from_static(STATE_KEY), record::encode(&view.record()));
     shared.write(&mut writer, staged.into_batch())?;
     view.snapshot = shared.engine.snapshot()?;
@@ -76,6 +80,16 @@ pub fn apply(shared: &Shared, entries: Vec<Entry>) -> Result<Vec<Reply>, MvccErr
     shared.hub.publish(events, revision);
     shared.notify_leases(lease_events);
     Ok(replies)
+}
+
+/// etcd 13766 put back: the applied index is durable before what was applied.
+fn write_index_apart(shared: &Shared, writer: &mut Writer, view: &View) -> Result<(), MvccError> {
+    let ahead = view.record();
+    let record = StateRecord { applied_next: ahead.applied_next, log_id: ahead.log_id, ..shared.view().record() };
+    let mut batch = Batch::default();
+    batch.put(Column::Meta, STATE_KEY, record::encode(&record));
+    shared.write(writer, batch)?;
+    Ok(shared.engine.flush()?)
 }
 
 enum Place {

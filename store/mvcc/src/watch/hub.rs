@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use keelstone_env::bug::{self, Bug};
 use tokio::sync::Notify;
 
 use super::{
@@ -14,6 +15,9 @@ use super::{
     window::Window,
 };
 use crate::RangeBounds;
+
+/// How far a watch goes back with [`Bug::WatchGoesBack`].
+const REPEATED_REVISIONS: i64 = 3;
 
 /// Knows all watchers, and wakes those whom a revision concerns.
 pub struct Hub {
@@ -127,7 +131,8 @@ impl Hub {
     /// The state was replaced by one at `revision`: watchers read what they miss from the store.
     pub fn reset(&self, revision: i64) {
         let mut inner = self.lock();
-        let unseen = inner.revision + 1;
+        let seen = if bug::planted(Bug::WatchGoesBack) { REPEATED_REVISIONS } else { 0 };
+        let unseen = inner.revision + 1 - seen;
         inner.window.clear();
         inner.revision = revision;
         for slot in inner.slots.values_mut() {

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use keelstone_env::fault::{self, Point, Sight};
+use keelstone_env::{
+    bug::{self, Bug},
+    fault::{self, Point, Sight},
+};
 use keelstone_etcd_api::mvccpb;
 use tokio::sync::Notify;
 
@@ -44,6 +47,9 @@ impl Watcher {
         }
         let events_max =
             if fault::rare(Point::WatchSlow) { 1 } else { self.shared.options.watch_batch_events_max.max(1) };
+        if bug::planted(Bug::ProgressBeforeEvents) && std::mem::take(&mut self.progress_requested) {
+            return Ok(Some(WatchBatch::Progress { revision: self.shared.view().revision }));
+        }
         while !self.ended {
             let read = match self.shared.hub.work(self.id, events_max) {
                 Work::Idle { revision } => {
