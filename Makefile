@@ -59,11 +59,11 @@ define chaos-store
 	$(BIN)/keelstone-chaos divergence
 endef
 
-chaos: build ## real processes under faults, about 10 minutes: SEED=n; report in CHAOS=folder (root)
+chaos: build ## real processes under faults that overlap: SEED=n; report in CHAOS=folder (root)
 	$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone
 	$(call chaos-store,400,--overlap)
 
-chaos-short: build ## the same in about 3 minutes, as in `make test`
+chaos-short: build ## the same with a minute of faults, as in `make test`
 	$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone
 	$(call chaos-store,60)
 
