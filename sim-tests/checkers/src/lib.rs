@@ -3,6 +3,7 @@
 
 pub mod append_list;
 pub mod bank;
+pub mod commit_quorum;
 pub mod durability;
 mod ending;
 mod graph;
@@ -13,7 +14,9 @@ pub mod linearizability;
 pub mod lock;
 pub mod set;
 pub mod state_hash;
+pub mod terms;
 pub mod watch;
+pub mod watch_prev_kv;
 
 pub use ending::Ending;
 pub use history::{Call, Event, History, Operation, Outcome};

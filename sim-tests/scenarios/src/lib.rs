@@ -11,6 +11,8 @@ mod leaders;
 mod log;
 mod member;
 mod options;
+mod plan;
+mod points;
 mod report;
 mod run;
 mod scratch;
@@ -20,6 +22,7 @@ mod store;
 mod twice;
 
 pub use options::{Options, Plant, Scenario};
+pub use plan::Plan;
 pub use report::Report;
 pub use run::{run, Ended};
 pub use twice::{run_twice, Twice};

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         (_, Some(seeds)) => many(&arguments, seeds.clone()),
         (Some(seed), None) => {
             let Arguments { scenario, plant, dump, .. } = arguments;
-            one(&Options { seed, scenario, plant, dump })
+            one(&Options { plant, dump, ..Options::new(seed, scenario) })
         }
         (None, None) => ExitCode::from(2),
     }

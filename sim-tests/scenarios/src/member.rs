@@ -2,66 +2,64 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use keelstone_checkers::{state_hash::StateHashes, Violation};
-use keelstone_env::{ClientTls, Random, ServerTls};
+use keelstone_checkers::{commit_quorum, state_hash::StateHashes, terms::Terms, Violation};
+use keelstone_env::{ClientTls, ServerTls};
 use keelstone_mvcc::Mvcc;
-use keelstone_raft::{Limits, RaftStatus};
+use keelstone_raft::{RaftNode, RaftStatus};
 use keelstone_store_server::{InitialMember, PeerTls, RunningStore, StoreConfig};
-use keelstone_world::{simulated_certificate, SeededRandom};
-use tokio::sync::watch;
+use keelstone_world::simulated_certificate;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
-    constants::{STORE_CLIENT_PORT, STORE_PEER_PORT},
+    constants::{ORDERS_QUEUED_MAX, STORE_CLIENT_PORT, STORE_PEER_PORT},
+    plan::Knobs,
     simulation::Shared,
 };
 
-/// Settings that a seed draws, the same on all members.
-#[derive(Clone, Copy, Debug)]
-pub struct Knobs {
-    limits: Limits,
-    pub self_flush_one_in: u64,
-    /// Clients compact now and then.
-    pub compacts: bool,
-}
-
-impl Knobs {
-    pub fn draw(random: &SeededRandom) -> Self {
-        let limits = Limits {
-            flush_bytes: 2_000 << random.below(8),
-            flush_interval: Duration::from_millis(500 + random.below(10_000)),
-            kept_entries: [1, 10, 50, 400][random.below(4) as usize],
-            segment_bytes_max: 4_096 << random.below(8),
-        };
-        let self_flush_one_in = [0, 3, 30][random.below(3) as usize];
-        Self { limits, self_flush_one_in, compacts: random.chance(50) }
-    }
+/// What the fault injector may ask of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Hand leadership to another voter; `turn` says to which.
+    HandOver { turn: usize },
 }
 
 /// What is seen of the members from outside.
 #[derive(Clone, Default)]
-pub struct Members(Arc<Mutex<BTreeMap<String, Member>>>);
+pub struct Members(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    members: BTreeMap<String, Member>,
+    hashes: StateHashes,
+    terms: Terms,
+    /// Of each member the last known end of what is durable; its disk keeps it while it is down.
+    durable: BTreeMap<String, u64>,
+}
 
 #[derive(Clone)]
 pub struct Member {
     pub mvcc: Arc<Mvcc>,
     pub status: watch::Receiver<RaftStatus>,
+    raft: RaftNode,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Members {
     /// The members that have started; the last life of one that is down.
     pub fn all(&self) -> BTreeMap<String, Member> {
-        self.0.lock().expect("no panic while locked").clone()
+        self.state().members.clone()
     }
 
     /// Shows this member from now on, until it fails, which is the error.
     pub async fn follow(&self, name: &str, store: &RunningStore, shared: &Shared) -> turmoil::Result {
         let mut status = store.raft().status_watch();
-        let member = Member { mvcc: Arc::clone(store.mvcc()), status: status.clone() };
-        self.0.lock().expect("no panic while locked").insert(name.to_owned(), member);
+        let (orders, mut received) = mpsc::channel(ORDERS_QUEUED_MAX);
+        let (mvcc, raft) = (Arc::clone(store.mvcc()), store.raft().clone());
+        let member = Member { mvcc, status: status.clone(), raft: raft.clone(), orders };
+        self.state().members.insert(name.to_owned(), member);
         shared.saw("member_starts");
         let mut led = false;
         loop {
@@ -69,26 +67,76 @@ impl Members {
             if let Some(failed) = now.failed {
                 return Err(failed.into());
             }
+            if let Some(leader) = now.leader {
+                if let Err(violation) = self.state().terms.observe(name, now.term, leader) {
+                    shared.violated(violation);
+                }
+            }
             let leads = now.leader == Some(now.id);
             if leads && !led {
                 shared.saw("leaderships");
             }
             led = leads;
-            status.changed().await?;
+            tokio::select! {
+                biased;
+                changed = status.changed() => changed?,
+                Some(order) = received.recv() => carry_out(&raft, order, shared).await,
+            }
         }
     }
 
-    /// Compares the state hashes of members that have applied the same index.
-    pub fn observe(&self, hashes: &mut StateHashes) -> Result<(), Violation> {
-        self.all().iter().try_for_each(|(name, member)| {
+    /// Asks the member that calls itself leader.
+    pub fn order_leader(&self, order: Order) {
+        let state = self.state();
+        if let Some(leader) = state.members.values().find(|member| member.status.borrow().is_leader()) {
+            // A queue that is full has enough to do.
+            let _ = leader.orders.try_send(order);
+        }
+    }
+
+    /// Compares the state hashes of members that have applied the same index, and what is committed with what a
+    /// quorum has.
+    pub fn observe(&self) -> Result<(), Violation> {
+        let mut guard = self.state();
+        let State { members, hashes, durable, .. } = &mut *guard;
+        for (name, member) in members.iter() {
             let (index, hash) = member.mvcc.state_hash();
-            hashes.observe(name, index, hash)
+            hashes.observe(name, index, hash)?;
+            let end = member.raft.durable_end();
+            if end > 0 {
+                durable.insert(name.clone(), end);
+            }
+        }
+        let ends: Vec<(&str, u64)> =
+            members.keys().map(|name| (name.as_str(), durable.get(name).copied().unwrap_or(0))).collect();
+        members.iter().try_for_each(|(name, member)| {
+            let status = member.status.borrow();
+            // Only while all voters are known here can a quorum be counted.
+            if status.committed == 0 || status.voters.len() != ends.len() {
+                return Ok(());
+            }
+            commit_quorum::check(name, status.committed + 1, &ends)
         })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic while locked")
+    }
+}
+
+async fn carry_out(raft: &RaftNode, order: Order, shared: &Shared) {
+    let Order::HandOver { turn } = order;
+    let status = raft.status();
+    let others: Vec<u64> = status.voters.iter().copied().filter(|id| *id != status.id).collect();
+    let Some(to) = others.get(turn % others.len().max(1)) else { return };
+    match raft.transfer_leader(*to).await {
+        Ok(()) => shared.saw("leader_moved"),
+        Err(error) => shared.hash(&format!("moving the leader: {error}")),
     }
 }
 
 /// A member's configuration: peers over TLS with certificates, clients in plaintext.
-pub fn config(name: &str, names: &[String], knobs: Knobs) -> StoreConfig {
+pub fn config(name: &str, names: &[String], knobs: &Knobs) -> StoreConfig {
     let initial = names
         .iter()
         .map(|name| InitialMember { name: name.clone(), peer_url: format!("https://{name}:{STORE_PEER_PORT}") })
@@ -105,6 +153,6 @@ pub fn config(name: &str, names: &[String], knobs: Knobs) -> StoreConfig {
         },
         client: ClientTls { identity: Some((certificate, String::new())), ..ClientTls::default() },
     });
-    config.limits = knobs.limits;
+    config.limits = knobs.limits();
     config
 }

@@ -40,6 +40,13 @@ pub enum Plant {
 }
 
 impl Plant {
+    /// # Errors
+    /// If there is no such defect.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let all = [Self::LostWrite, Self::SkippedWatch];
+        all.into_iter().find(|plant| plant.name() == name).ok_or_else(|| format!("there is no plant {name:?}"))
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::LostWrite => "lost-write",
@@ -56,11 +63,23 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// Every hashed event goes there as a line of text.
     pub dump: Option<PathBuf>,
+    /// What happened goes there, for people: `*.html` or JSON lines.
+    pub trace: Option<PathBuf>,
+    /// The plan is read from this file; its seed and scenario count.
+    pub case: Option<PathBuf>,
 }
 
 impl Options {
+    /// A seed of a scenario, and nothing special.
+    pub fn new(seed: u64, scenario: Scenario) -> Self {
+        Self { seed, scenario, plant: None, dump: None, trace: None, case: None }
+    }
+
     /// The one command that runs this again.
     pub fn replay(&self) -> String {
+        if let Some(case) = &self.case {
+            return format!("cargo run -p keelstone-sim -- --case {}", case.display());
+        }
         let plant = self.plant.map(|p| format!(" --plant {}", p.name())).unwrap_or_default();
         let scenario = self.scenario.of(self.seed).name();
         format!("cargo run -p keelstone-sim -- --seed {} --scenario {scenario}{plant}", self.seed)
@@ -73,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_replay_command_names_what_ran() {
-        let options = Options { seed: 10, scenario: Scenario::Mixed, plant: Some(Plant::LostWrite), dump: None };
+        let options = Options { plant: Some(Plant::LostWrite), ..Options::new(10, Scenario::Mixed) };
         assert_eq!(options.replay(), "cargo run -p keelstone-sim -- --seed 10 --scenario stack --plant lost-write");
         assert_eq!(Scenario::Mixed.of(11), Scenario::Store);
     }

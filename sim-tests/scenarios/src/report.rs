@@ -15,6 +15,8 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, u64>,
     /// How often something worth knowing happened: a change of leader, a watch resumed.
     pub seen: BTreeMap<&'static str, u64>,
+    /// How often each fault point of the product was reached.
+    pub points: BTreeMap<&'static str, u64>,
     pub simulated_s: f64,
     pub events: u64,
     pub hash: u64,

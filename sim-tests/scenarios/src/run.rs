@@ -1,4 +1,4 @@
-use std::{fs::File, io::BufWriter};
+use std::{fs::File, io, io::BufWriter, sync::Arc};
 
 use keelstone_checkers::Violation;
 use keelstone_world::{Determinism, EventHash};
@@ -6,9 +6,10 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, Layer};
 
 use crate::{
     leaders::{self, Leaders},
+    points::Points,
     scratch::Scratch,
     simulation::Shared,
-    stack, store, Options, Report, Scenario,
+    stack, store, Options, Plan, Report, Scenario,
 };
 
 /// How a run ended.
@@ -29,8 +30,11 @@ pub fn run(options: &Options) -> std::io::Result<Ended> {
         Some(path) => EventHash::dumping(BufWriter::new(File::create(path)?)),
         None => EventHash::default(),
     };
+    let plan = Arc::new(plan(options)?);
     let _scratch = Scratch::enter()?;
-    let _determinism = Determinism::start(options.seed);
+    let _determinism = Determinism::start(plan.seed);
+    let points = Points::new(plan.seed, plan.knobs.points_percent);
+    let _points = points.install();
     let leaders = Leaders::default();
     let subscriber = tracing_subscriber::registry()
         .with(hash.clone().with_filter(hashed()))
@@ -38,15 +42,26 @@ pub fn run(options: &Options) -> std::io::Result<Ended> {
     let _tracing = tracing::subscriber::set_default(subscriber);
     let shared = Shared::new(hash.clone());
     let mut report = Report::default();
-    let scenario = options.scenario.of(options.seed);
-    let ended = match scenario {
-        Scenario::Store => store::run(options, &shared, &mut report),
-        Scenario::Stack | Scenario::Mixed => stack::run(options, &shared, &leaders, &mut report),
+    let ended = match plan.scenario {
+        Scenario::Store => store::run(&plan, &shared, &mut report),
+        Scenario::Stack | Scenario::Mixed => stack::run(&plan, &shared, &leaders, &mut report),
     };
-    let ended = ended.and_then(|()| report.check_effort());
+    let ended = if plan.is_case { ended } else { ended.and_then(|()| report.check_effort()) };
+    let (points, sights) = points.counts();
+    report.points = points;
     report.seen = shared.seen();
+    report.seen.extend(sights);
     (report.hash, report.events) = hash.value();
     Ok(Ended { report, violation: ended.err() })
+}
+
+/// The plan of this run: a case file's, or the seed's.
+fn plan(options: &Options) -> io::Result<Plan> {
+    match &options.case {
+        None => Ok(Plan::draw(options)),
+        #[allow(clippy::disallowed_methods, reason = "the case lies outside of the simulated world")]
+        Some(path) => Plan::parse(&std::fs::read_to_string(path)?).map_err(io::Error::other),
+    }
 }
 
 /// What goes into the event hash: every event of ours, every message of the network.

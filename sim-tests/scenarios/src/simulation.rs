@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
@@ -32,6 +32,10 @@ struct State {
     violation: Option<Violation>,
     seen: BTreeMap<&'static str, u64>,
     hash: EventHash,
+    /// Processes that ended by themselves, and why, until their supervisor takes note.
+    exits: Vec<(String, String)>,
+    /// Hosts that stay away because their disk is damaged for good.
+    away: BTreeSet<String>,
 }
 
 impl Shared {
@@ -63,6 +67,21 @@ impl Shared {
 
     pub fn seen(&self) -> BTreeMap<&'static str, u64> {
         self.state().seen.clone()
+    }
+
+    /// This host's process has ended by itself.
+    pub fn exited(&self, host: &str, error: &str) {
+        self.hash(&format!("{host} ended by itself: {error}"));
+        self.state().exits.push((host.to_owned(), error.to_owned()));
+    }
+
+    pub fn take_exits(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.state().exits)
+    }
+
+    /// True for a host that refuses its damaged disk.
+    pub fn is_away(&self, host: &str) -> bool {
+        self.state().away.contains(host)
     }
 
     /// Adds a client's answer to the event hash.
@@ -112,16 +131,17 @@ pub fn drive(
             return Err(violation);
         }
         let now = sim.elapsed();
+        supervise(sim, nemesis, shared, now)?;
         match shared.stage() {
             Stage::Load if now > SAFETY_TIME_MAX => {
                 return Err(Violation::new("availability", format!("the load has not ended after {now:?}")));
             }
             Stage::Load => nemesis.step(sim, now),
             Stage::LoadEnded => {
-                nemesis.heal(sim, now);
+                nemesis.heal(sim);
                 shared.set_stage(Stage::Healed);
             }
-            Stage::Healed => {}
+            Stage::Healed => nemesis.start_due(sim, now),
         }
         if now >= observe_at {
             observe_at = now + STATE_HASH_INTERVAL;
@@ -131,4 +151,19 @@ pub fn drive(
             return Ok(());
         }
     }
+}
+
+/// Has processes that ended by themselves started again; ending needs a reason.
+fn supervise(sim: &mut Sim<'_>, nemesis: &mut Nemesis, shared: &Shared, now: Duration) -> Result<(), Violation> {
+    for (host, error) in shared.take_exits() {
+        let excused = nemesis.exited(sim, &host, now);
+        if !excused {
+            return Err(Violation::new("a process ended", format!("{host}: {error}")));
+        }
+        if nemesis.is_damaged(&host) {
+            shared.state().away.insert(host);
+        }
+        shared.saw("process_exits");
+    }
+    Ok(())
 }

@@ -27,7 +27,7 @@ pub fn run_twice(
 ) -> io::Result<Twice> {
     let mut result = Twice::default();
     for seed in seeds {
-        let options = Options { seed, scenario, plant, dump: None };
+        let options = Options { plant, ..Options::new(seed, scenario) };
         let children = (0..if twice { 2 } else { 1 }).map(|_| start(&options)).collect::<io::Result<Vec<_>>>()?;
         let outputs = children.into_iter().map(Child::wait_with_output).collect::<io::Result<Vec<_>>>()?;
         result.seeds += 1;

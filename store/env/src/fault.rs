@@ -63,6 +63,7 @@ names! {
         WatchProgress => "watch.progress",
         WatchCatchUp => "watch.catch_up",
         WatchSlow => "watch.slow",
+        WatchWindow => "watch.window",
         TxnChecked => "txn.checked",
         RangeRead => "range.read",
         ClientAttempt => "client.attempt",

@@ -200,6 +200,11 @@ impl Wal {
         self.durably(|_, done| Operation::Sync { done }).await
     }
 
+    /// Every entry before this index is durable; 0 after a failure.
+    pub fn durable_end(&self) -> u64 {
+        self.shared.durable.borrow().as_ref().copied().unwrap_or(0)
+    }
+
     /// Waits until entry `index` is durable.
     pub async fn wait_durable(&self, index: u64) -> Result<(), WalError> {
         let mut durable = self.shared.durable.subscribe();

@@ -2,7 +2,6 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use keelstone_access::admission::AdmissionConfig;
 use keelstone_apiserver::ApiServerConfig;
-use keelstone_checkers::Violation;
 use keelstone_controllers::{node_lifecycle::NodeLifecycleConfig, ControllersConfig};
 use keelstone_engine::{MemEngine, MemOptions};
 use keelstone_env::{ClientTls, ServerTls};
@@ -12,7 +11,9 @@ use keelstone_world::{simulated_certificate, Host};
 
 use super::{API_PORT, NODE_GRACE, POD_TOLERATION_S};
 use crate::{
-    member::{self, Knobs, Members},
+    constants::TICK,
+    member::{self, Members},
+    plan::Knobs,
     simulation::Shared,
 };
 
@@ -33,10 +34,12 @@ pub struct MasterSetup {
 
 /// The software of a master's host.
 pub async fn serve(setup: MasterSetup, members: Members, shared: Shared) -> turmoil::Result {
+    let timing = setup.host.clone();
+    tokio::spawn(async move { timing.keep_time(TICK).await });
     let ended = live(&setup, &members, &shared).await;
-    let error = ended.err().unwrap_or_else(|| "it ended by itself".into());
-    shared.violated(Violation::new("a master stopped", format!("{}: {error}", setup.host.name)));
-    Err(error)
+    let error = ended.err().map_or_else(|| "it ended by itself".to_owned(), |error| error.to_string());
+    shared.exited(&setup.host.name, &error);
+    std::future::pending().await
 }
 
 async fn live(setup: &MasterSetup, members: &Members, shared: &Shared) -> turmoil::Result {
@@ -64,7 +67,7 @@ pub fn server_tls(common_name: &str, organizations: &[&str], alpn: &[&str]) -> S
 
 fn config(setup: &MasterSetup) -> MasterConfig {
     let name = &setup.host.name;
-    let mut store = member::config(name, &setup.names, setup.knobs);
+    let mut store = member::config(name, &setup.names, &setup.knobs);
     store.client_tls = Some(ServerTls { client_certificate_required: true, ..server_tls(name, &[], &[]) });
     let mut api = ApiServerConfig::new(name, SERVICE_ACCOUNT_KEY);
     api.listen = Some(format!("{name}:{API_PORT}"));

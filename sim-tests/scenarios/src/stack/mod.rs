@@ -22,7 +22,7 @@ use std::{
 
 use keelstone_agent::runtime::HollowMachine;
 use keelstone_checkers::{
-    durability, leadership, linearizability, state_hash::StateHashes, watch, History, Outcome, Violation,
+    durability, leadership, linearizability, watch, History, Outcome, Violation,
 };
 use keelstone_client::{Client, TcpOptions};
 use keelstone_env::{Env, Random};
@@ -31,12 +31,13 @@ use keelstone_world::SeededRandom;
 
 use crate::{
     constants::*,
-    faults::Nemesis,
+    faults::{self, Nemesis},
     leaders::Leaders,
     log::Log,
-    member::{Knobs, Members},
+    member::Members,
     simulation::{self, Shared, Stage},
-    Options, Plant, Report,
+    plan::Plan,
+    Plant, Report,
 };
 use worker::Worker;
 
@@ -46,8 +47,8 @@ const API_PORT: u16 = 6443;
 const AGENT_PORT: u16 = 10_250;
 /// Users of ConfigMaps.
 const USERS: u32 = 3;
-/// The load of this scenario goes on for so long at least.
-const LOAD_TIME_MIN: Duration = Duration::from_secs(30);
+/// The load of this scenario goes on for so many times as long: all parts have to start first.
+const LOAD_TIME_FACTOR: u32 = 2;
 /// A node that is silent for so long is not ready.
 const NODE_GRACE: Duration = Duration::from_secs(5);
 /// Pods stay on a node that is not ready for so long.
@@ -59,6 +60,7 @@ pub struct Effort {
     shared: Shared,
     /// Known, failed, unknown.
     counts: Arc<[AtomicUsize; 3]>,
+    plan: Arc<Plan>,
 }
 
 impl Effort {
@@ -68,7 +70,9 @@ impl Effort {
 
     /// More load is wanted.
     pub fn goes_on(&self) -> bool {
-        let enough = self.total() >= OPERATIONS_MIN && turmoil::sim_elapsed().unwrap_or_default() >= LOAD_TIME_MIN;
+        let time_min = Duration::from_millis(self.plan.load_ms_min) * LOAD_TIME_FACTOR;
+        let enough =
+            self.total() >= self.plan.operations_min && turmoil::sim_elapsed().unwrap_or_default() >= time_min;
         self.shared.stage() == Stage::Load && !enough
     }
 
@@ -86,7 +90,7 @@ impl Effort {
 /// What runs on the client host, and what it leaves for the checks.
 #[derive(Clone)]
 pub struct Scenario {
-    options: Options,
+    plan: Arc<Plan>,
     env: Env,
     masters: Vec<String>,
     workers: Vec<Worker>,
@@ -97,17 +101,30 @@ pub struct Scenario {
     log: Log,
 }
 
-pub fn run(options: &Options, shared: &Shared, leaders: &Leaders, report: &mut Report) -> Result<(), Violation> {
-    let seed = options.seed;
-    let masters: Vec<String> = (1..=MASTERS).map(|i| format!("m{i}")).collect();
-    let worker_hosts = ["w1", "w2"].map(str::to_owned);
+/// Whom faults may fall on.
+pub fn fault_hosts() -> faults::Hosts {
+    faults::Hosts {
+        masters: (1..=MASTERS).map(|i| format!("m{i}")).collect(),
+        workers: ["w1", "w2"].map(str::to_owned).to_vec(),
+        clients: vec![CLIENT.to_owned()],
+        lasting_damage: false,
+    }
+}
+
+/// The names of all workloads.
+pub fn workloads() -> Vec<&'static str> {
+    vec!["configs", "web"]
+}
+
+pub fn run(plan: &Arc<Plan>, shared: &Shared, leaders: &Leaders, report: &mut Report) -> Result<(), Violation> {
+    let seed = plan.seed;
+    let faults::Hosts { masters, workers: worker_hosts, .. } = fault_hosts();
     let hosts = simulation::hosts(seed, masters.iter().chain(&worker_hosts).cloned().chain([CLIENT.to_owned()]));
     let mut sim = simulation::build(seed);
     let members = Members::default();
-    let knobs = Knobs::draw(&SeededRandom::derive(seed, "knobs"));
     for name in &masters {
         let address = sim.lookup(name.as_str());
-        let setup = master::MasterSetup { host: hosts[name].clone(), address, names: masters.clone(), knobs };
+        let setup = master::MasterSetup { host: hosts[name].clone(), address, names: masters.clone(), knobs: plan.knobs.clone() };
         let (members, shared) = (members.clone(), shared.clone());
         sim.host(name.as_str(), move || master::serve(setup.clone(), members.clone(), shared.clone()));
     }
@@ -123,23 +140,22 @@ pub fn run(options: &Options, shared: &Shared, leaders: &Leaders, report: &mut R
         sim.host(name.as_str(), move || worker::serve(setup.clone(), shared.clone()));
     }
     let scenario = Scenario {
-        options: options.clone(),
+        plan: Arc::clone(plan),
         env: hosts[CLIENT].env(),
         masters: masters.clone(),
         workers,
         shared: shared.clone(),
-        effort: Effort { shared: shared.clone(), counts: Arc::default() },
+        effort: Effort { shared: shared.clone(), counts: Arc::default(), plan: Arc::clone(plan) },
         history: Arc::default(),
         followed: configs::Followed::default(),
         log: Log::new("/registry/", "/registry0"),
     };
     sim.client(CLIENT, scenario.clone().run());
     let mut nemesis =
-        Nemesis::new(seed, hosts, masters, worker_hosts.to_vec(), options.plant).on_power_loss(move |host| {
+        Nemesis::new(seed, hosts, members.clone(), plan.faults.clone()).on_power_loss(move |host| {
             placed.get(host).into_iter().flatten().for_each(|worker| worker.machine.power_off());
         });
-    let mut hashes = StateHashes::default();
-    let driven = simulation::drive(&mut sim, &mut nemesis, shared, |_| members.observe(&mut hashes));
+    let driven = simulation::drive(&mut sim, &mut nemesis, shared, |_| members.observe());
     report.faults.clone_from(nemesis.fired());
     report.simulated_s = sim.elapsed().as_secs_f64();
     let counts = &scenario.effort.counts;
@@ -174,7 +190,7 @@ impl Scenario {
 
     async fn load_and_settle(&self) -> Result<(), Violation> {
         settle::wait_until_served(self).await?;
-        let skips = self.options.plant == Some(Plant::SkippedWatch);
+        let skips = self.plan.plant == Some(Plant::SkippedWatch);
         tokio::spawn(configs::follow(self.user(2), self.followed.clone(), self.shared.clone(), skips));
         let mut tasks: Vec<_> = (0..USERS)
             .map(|id| {
@@ -192,7 +208,7 @@ impl Scenario {
     }
 
     fn random(&self, name: &str) -> SeededRandom {
-        SeededRandom::derive(self.options.seed, name)
+        SeededRandom::derive(self.plan.seed, name)
     }
 
     /// A cluster administrator's client of all masters, this one first.

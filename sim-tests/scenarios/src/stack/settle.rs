@@ -156,7 +156,7 @@ async fn masters_agree(scenario: &Scenario, pods: &[DynamicObject]) -> ClientRes
         let state: BTreeMap<String, String> =
             users.map(|object| (object.name().to_owned(), configs::value_of(object))).collect();
         let followed = scenario.followed.state();
-        if scenario.options.plant.is_none() && state != followed {
+        if scenario.plan.plant.is_none() && state != followed {
             return Ok(Some(format!("{master} lists the ConfigMaps {state:?}, list + watch has {followed:?}")));
         }
     }

@@ -59,6 +59,10 @@ impl Watcher {
                     self.notify.notified().await;
                     continue;
                 }
+                Work::Window { revisions, upto } if fault::rare(Point::WatchWindow) => {
+                    let from = revisions.first().map_or(upto, |first| first.revision);
+                    self.read_store(from, upto, events_max).await?
+                }
                 Work::Window { revisions, upto } => match self.read_window(&revisions, upto)? {
                     Some(read) => read,
                     None => {

@@ -1,35 +1,67 @@
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+//! Registers: read, write, compare-and-set, delete. (1) durability, (2) linearizability, (3) revisions.
 
-use keelstone_checkers::{Call, History, Operation, Outcome};
+use std::sync::{Arc, Mutex};
+
+use keelstone_checkers::{durability, linearizability, Call, Event, History, Operation, Outcome, Violation};
 use keelstone_env::Random;
 use keelstone_etcd_api::pb;
 use keelstone_store_client::{EtcdKv, GrpcKv, KvError};
 use keelstone_world::SeededRandom;
+use tokio::task::JoinHandle;
 
-use crate::{
-    clock::moment_us,
-    constants::*,
-    simulation::{Shared, Stage},
+use super::{
+    calls::{get, modified_at, op, put, revision, text, txn},
+    judge, Clients, Workload, LOG_FIRST,
 };
+use crate::clock::moment_us;
 
+const CLIENTS: u32 = 4;
 const KEYS: u64 = 8;
-/// Every key of the load is in `KEY_FIRST..KEY_END`.
-pub const KEY_FIRST: &str = "k";
-pub const KEY_END: &str = "l";
 const THINK_MS_MAX: u64 = 120;
 
+#[derive(Default)]
+pub struct Registers {
+    history: Arc<Mutex<History>>,
+}
+
+impl Registers {
+    fn history(&self) -> History {
+        self.history.lock().expect("no panic while locked").clone()
+    }
+}
+
+impl Workload for Registers {
+    fn name(&self) -> &'static str {
+        "registers"
+    }
+
+    fn start(&self, clients: &Clients) -> Vec<JoinHandle<()>> {
+        let start = |id| {
+            let random = clients.random(&format!("client {id}"));
+            let kv = clients.kv(random.below(clients.names.len() as u64));
+            tokio::spawn(run(id, kv, random, self.history.clone(), clients.clone()))
+        };
+        (0..CLIENTS).map(start).collect()
+    }
+
+    fn check(&self) -> Result<(), Violation> {
+        linearizability::check(&self.history())
+    }
+
+    fn check_log(&self, log: &[Event]) -> Result<(), Violation> {
+        durability::check(&self.history(), log)
+    }
+}
+
 /// One client: operations one after the other until the run has enough of them.
-pub async fn run(id: u32, kv: GrpcKv, random: SeededRandom, history: Arc<Mutex<History>>, shared: Shared) {
+async fn run(id: u32, kv: GrpcKv, random: SeededRandom, history: Arc<Mutex<History>>, clients: Clients) {
     let mut writes = 0;
     // What this client last learned of each key's modification revision.
     let mut known = vec![0; KEYS as usize];
-    while shared.stage() == Stage::Load && !enough(&history) {
-        tokio::time::sleep(Duration::from_millis(random.below(THINK_MS_MAX))).await;
+    while clients.goes_on() {
+        clients.think(&random, THINK_MS_MAX).await;
         let index = random.below(KEYS) as usize;
-        let key = format!("{KEY_FIRST}{index}");
+        let key = format!("{LOG_FIRST}{index}");
         let call = match random.below(10) {
             0..=3 => Call::Read { key },
             kind => {
@@ -52,35 +84,18 @@ pub async fn run(id: u32, kv: GrpcKv, random: SeededRandom, history: Arc<Mutex<H
             (_, _) => known[index],
         };
         let operation = Operation { client: id, start_us, end_us, call, outcome };
-        shared.hash(&format!("{operation:?}"));
+        clients.count(&operation.outcome, &format!("{operation:?}"));
         history.lock().expect("no panic while locked").operations.push(operation);
     }
-}
-
-fn enough(history: &Mutex<History>) -> bool {
-    let operations = history.lock().expect("no panic while locked").operations.len();
-    operations >= OPERATIONS_MIN && turmoil::sim_elapsed().unwrap_or_default() >= SAFETY_TIME_MIN
-}
-
-fn judge(error: &KvError) -> Outcome {
-    if error.outcome_unknown() {
-        Outcome::Unknown { error: error.to_string() }
-    } else {
-        Outcome::Failed { error: error.to_string() }
-    }
-}
-
-fn revision(header: Option<pb::ResponseHeader>) -> i64 {
-    header.map_or(0, |header| header.revision)
 }
 
 async fn carry_out(kv: &GrpcKv, call: &Call) -> Result<Outcome, KvError> {
     match call {
         Call::Read { key } => {
-            let answer = kv.range(pb::RangeRequest { key: key.clone().into(), ..Default::default() }).await?;
+            let answer = kv.range(get(key)).await?;
             let found = answer.kvs.first();
             Ok(Outcome::Read {
-                value: found.map(|kv| String::from_utf8_lossy(&kv.value).into_owned()),
+                value: found.map(|kv| text(&kv.value)),
                 mod_revision: found.map_or(0, |kv| kv.mod_revision),
                 revision: revision(answer.header),
             })
@@ -90,15 +105,8 @@ async fn carry_out(kv: &GrpcKv, call: &Call) -> Result<Outcome, KvError> {
             Ok(Outcome::Written { revision: revision(answer.header) })
         }
         Call::CompareAndSet { key, expected, value } => {
-            let compare = pb::Compare {
-                result: pb::compare::CompareResult::Equal as i32,
-                target: pb::compare::CompareTarget::Mod as i32,
-                key: key.clone().into(),
-                target_union: Some(pb::compare::TargetUnion::ModRevision(*expected)),
-                ..Default::default()
-            };
-            let write = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put(key, value))) };
-            let request = pb::TxnRequest { compare: vec![compare], success: vec![write], failure: vec![] };
+            let write = op(pb::request_op::Request::RequestPut(put(key, value)));
+            let request = txn(vec![modified_at(key, *expected)], vec![write]);
             let answer = kv.txn(request).await?;
             let revision = revision(answer.header);
             Ok(if answer.succeeded { Outcome::Written { revision } } else { Outcome::Refused { revision } })
@@ -109,8 +117,4 @@ async fn carry_out(kv: &GrpcKv, call: &Call) -> Result<Outcome, KvError> {
             Ok(Outcome::Written { revision: revision(answer.header) })
         }
     }
-}
-
-pub fn put(key: &str, value: &str) -> pb::PutRequest {
-    pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() }
 }

@@ -1,0 +1,85 @@
+use std::time::Duration;
+
+use keelstone_env::Random;
+use keelstone_raft::Limits;
+use keelstone_world::SeededRandom;
+
+/// Settings that a seed draws, the same on all members. As text: `<name> <number>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Knobs {
+    pub flush_bytes: u64,
+    pub flush_ms: u64,
+    pub kept_entries: u64,
+    pub segment_bytes: u64,
+    /// The engine flushes by itself at one of so many writes; 0: never.
+    pub self_flush_one_in: u64,
+    /// Clients compact so often; 0: never.
+    pub compact_ms: u64,
+    /// Time to live of the leases of clients.
+    pub lease_ttl_s: u64,
+    /// Fault points pause or take rare branches at so many of 100 points; 0: none.
+    pub points_percent: u64,
+}
+
+impl Knobs {
+    pub fn draw(random: &SeededRandom) -> Self {
+        let one_of = |values: &[u64]| values[random.below(values.len() as u64) as usize];
+        Self {
+            flush_bytes: 2_000 << random.below(8),
+            flush_ms: 500 + random.below(10_000),
+            kept_entries: one_of(&[1, 10, 50, 400]),
+            segment_bytes: 4_096 << random.below(8),
+            self_flush_one_in: one_of(&[0, 3, 30]),
+            compact_ms: one_of(&[0, 0, 2_000, 250]),
+            lease_ttl_s: one_of(&[2, 3, 6]),
+            points_percent: one_of(&[0, 0, 15, 40]),
+        }
+    }
+
+    /// What the product uses if nobody sets it low.
+    pub fn usual() -> Self {
+        Self {
+            flush_bytes: 64 << 20,
+            flush_ms: 30_000,
+            kept_entries: 10_000,
+            segment_bytes: 64 << 20,
+            self_flush_one_in: 0,
+            compact_ms: 0,
+            lease_ttl_s: 6,
+            points_percent: 0,
+        }
+    }
+
+    pub fn limits(&self) -> Limits {
+        Limits {
+            flush_bytes: self.flush_bytes,
+            flush_interval: Duration::from_millis(self.flush_ms),
+            kept_entries: self.kept_entries,
+            segment_bytes_max: self.segment_bytes,
+        }
+    }
+
+    fn fields(&mut self) -> [(&'static str, &mut u64); 8] {
+        [
+            ("flush_bytes", &mut self.flush_bytes),
+            ("flush_ms", &mut self.flush_ms),
+            ("kept_entries", &mut self.kept_entries),
+            ("segment_bytes", &mut self.segment_bytes),
+            ("self_flush_one_in", &mut self.self_flush_one_in),
+            ("compact_ms", &mut self.compact_ms),
+            ("lease_ttl_s", &mut self.lease_ttl_s),
+            ("points_percent", &mut self.points_percent),
+        ]
+    }
+
+    /// Every setting with its value.
+    pub fn list(&self) -> Vec<(&'static str, u64)> {
+        self.clone().fields().map(|(name, value)| (name, *value)).to_vec()
+    }
+
+    /// False if there is no such setting.
+    pub fn set(&mut self, name: &str, value: u64) -> bool {
+        let field = self.fields().into_iter().find(|(known, _)| *known == name);
+        field.map(|(_, field)| *field = value).is_some()
+    }
+}
