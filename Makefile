@@ -6,7 +6,7 @@ CACHE ?= $(HOME)/.cache/keelstone
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 DIR ?= run
 PORT ?= 6443
-SEEDS ?= 1..20
+SEEDS ?= 1..60
 SEED ?= 1
 HOURS ?= 1
 CHAOS ?= run/chaos
@@ -15,7 +15,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Builds RocksDB's library if it is not there, and tells cargo where it is.
 ROCKS := export ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" ROCKSDB_STATIC=1
 
-.PHONY: help install build up down demo test lint unit sim e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt
+.PHONY: help install build up down demo test lint unit sim sim-short sim-long e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt
 
 help: ## says what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,7 +36,7 @@ down: ## stops them; the data stays
 demo: build ## loses a master, a quorum and workers of that cluster, and shows what happens
 	@$(BIN)/keelstone-chaos demo --dir $(DIR) --keelstone $(BIN)/keelstone
 
-test: build lint unit sim e2e chaos-short ## all that CI runs
+test: build lint unit sim-short e2e chaos-short ## all that CI runs
 	@echo "all of it passed"
 
 lint: install ## formatting, clippy with the determinism bans (licences and arrows are unit tests of xtask)
@@ -46,8 +46,16 @@ lint: install ## formatting, clippy with the determinism bans (licences and arro
 unit: install ## unit, golden, property, conformance and differential tests
 	@$(ROCKS) && cargo test --workspace
 
-sim: build ## the whole stack under deterministic simulation, each seed twice
-	$(BIN)/keelstone-sim --seeds $(SEEDS) --twice
+SIM := nice $(BIN)/keelstone-sim
+
+sim: build ## the CI set of simulations: 60 mixed seeds, 10 of them twice with equal hashes
+	$(SIM) --seeds $(SEEDS) --twice-first 10 --jobs 2
+
+sim-short: build ## five minutes of simulations, as `make test` runs them
+	$(SIM) --seeds $(SEEDS) --twice-first 3 --jobs 2 --seconds-max 240
+
+sim-long: build ## simulations until it is stopped; it goes on where it was (the seeds done are in sim.done)
+	$(SIM) --seeds 1000..1000000 --jobs 2 --done sim.done
 
 e2e: build ## every kubectl that is found against a real cluster
 	$(BIN)/keelstone-chaos kubectl-e2e --keelstone $(BIN)/keelstone

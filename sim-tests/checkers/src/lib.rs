@@ -3,6 +3,7 @@
 
 pub mod append_list;
 pub mod bank;
+pub mod collection;
 pub mod commit_quorum;
 pub mod durability;
 mod ending;
@@ -12,6 +13,11 @@ pub mod leadership;
 pub mod lease;
 pub mod linearizability;
 pub mod lock;
+pub mod objects;
+pub mod overcommit;
+pub mod replicas;
+pub mod rest;
+pub mod rewind;
 pub mod set;
 pub mod state_hash;
 pub mod terms;

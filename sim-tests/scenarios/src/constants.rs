@@ -28,8 +28,8 @@ pub const SLOW_DISK_DELAY_US_MAX: u64 = 80_000;
 pub const CLOCK_JUMP_MS_MAX: u64 = 5_000;
 /// A wall clock gains or loses so much at most.
 pub const CLOCK_DRIFT_PPM_MAX: u64 = 20_000;
-/// Timers gain so many microseconds in 100 ms at most: 3 %.
-pub const FAST_TIMERS_US_MAX: u64 = 3_000;
+/// Timers gain so many milliseconds in 200 ms at most, and up to a tick more: 2 %.
+pub const FAST_TIMERS_MS_MAX: u64 = 2;
 /// Segments that a connection, and connections that a listener, hold before they are taken.
 pub const TCP_CAPACITY: usize = 4_096;
 /// Wall clocks of the hosts differ by so much at most.
@@ -46,6 +46,8 @@ pub const FAULTS_BEGIN_MS: u64 = 1_500;
 pub const FAULTS_TIME_MAX: Duration = Duration::from_secs(60);
 /// A process that ended by itself, or whose power was cut, is started again after this.
 pub const RESTART_PAUSE: Duration = Duration::from_millis(700);
+/// One whose disk is damaged, after this.
+pub const DAMAGED_RESTART_PAUSE: Duration = Duration::from_secs(5);
 /// A process may still end because of its disk so long after the disk's last fault.
 pub const EXCUSED_AFTER_DISK_FAULT: Duration = Duration::from_secs(15);
 /// Orders of the fault injector that wait in a member.

@@ -4,6 +4,7 @@
 //! A run has three parts: load under faults (safety), all faults repaired (heal), everything must come to
 //! rest and agree (liveness). One seed per OS process; the same seed and binary give the same event hash.
 
+mod batch;
 mod clock;
 pub mod constants;
 mod faults;
@@ -16,13 +17,15 @@ mod points;
 mod report;
 mod run;
 mod scratch;
+mod shrink;
 mod simulation;
 mod stack;
 mod store;
-mod twice;
+mod trace;
 
+pub use batch::{Batch, Batched};
 pub use options::{Options, Plant, Scenario};
 pub use plan::Plan;
 pub use report::Report;
 pub use run::{run, Ended};
-pub use twice::{run_twice, Twice};
+pub use shrink::{shrink, write_case, Shrunk};

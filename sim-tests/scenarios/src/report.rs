@@ -17,6 +17,8 @@ pub struct Report {
     pub seen: BTreeMap<&'static str, u64>,
     /// How often each fault point of the product was reached.
     pub points: BTreeMap<&'static str, u64>,
+    /// Rare things that the product's fault points tell.
+    pub sights: BTreeMap<&'static str, u64>,
     pub simulated_s: f64,
     pub events: u64,
     pub hash: u64,
@@ -35,6 +37,17 @@ impl Report {
             return Err(Violation::new("effort", story));
         }
         Ok(())
+    }
+}
+
+impl Report {
+    /// Fault points and sights with their counts, as two lines.
+    pub fn counts(&self) -> String {
+        let list = |counts: &BTreeMap<&'static str, u64>| {
+            let parts: Vec<String> = counts.iter().map(|(name, count)| format!("{name}={count}")).collect();
+            parts.join(";")
+        };
+        format!("points: {}\nsights: {}", list(&self.points), list(&self.sights))
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{fs::File, io, io::BufWriter, sync::Arc};
+use std::{fs::File, io::BufWriter, sync::Arc};
 
 use keelstone_checkers::Violation;
 use keelstone_world::{Determinism, EventHash};
@@ -9,7 +9,9 @@ use crate::{
     points::Points,
     scratch::Scratch,
     simulation::Shared,
-    stack, store, Options, Plan, Report, Scenario,
+    stack, store,
+    trace::Trace,
+    Options, Plan, Report, Scenario,
 };
 
 /// How a run ended.
@@ -19,28 +21,32 @@ pub struct Ended {
     pub violation: Option<Violation>,
 }
 
-/// Runs one seed. Call it once in a process, on a thread of its own: what threads and processes hold in
-/// statics decides the run too.
+/// Runs `plan`; its traces go where `options` say. Call it once in a process, on a thread of its own: what
+/// threads and processes hold in statics decides the run too.
 ///
 /// # Errors
 /// If the dump or the working folder cannot be created.
-pub fn run(options: &Options) -> std::io::Result<Ended> {
+pub fn run(options: &Options, plan: Plan) -> std::io::Result<Ended> {
     let hash = match &options.dump {
         #[allow(clippy::disallowed_methods, reason = "the dump lies outside of the simulated world")]
         Some(path) => EventHash::dumping(BufWriter::new(File::create(path)?)),
         None => EventHash::default(),
     };
-    let plan = Arc::new(plan(options)?);
+    // The run has a working folder of its own.
+    let trace_path = options.trace.as_ref().map(std::path::absolute).transpose()?;
+    let plan = Arc::new(plan);
     let _scratch = Scratch::enter()?;
     let _determinism = Determinism::start(plan.seed);
     let points = Points::new(plan.seed, plan.knobs.points_percent);
     let _points = points.install();
+    let trace = options.trace.as_ref().map(|_| Trace::default());
     let leaders = Leaders::default();
     let subscriber = tracing_subscriber::registry()
         .with(hash.clone().with_filter(hashed()))
+        .with(trace.clone().map(|trace| trace.with_filter(traced())))
         .with(leaders.clone().with_filter(Targets::new().with_target(leaders::TARGET, tracing::Level::INFO)));
     let _tracing = tracing::subscriber::set_default(subscriber);
-    let shared = Shared::new(hash.clone());
+    let shared = Shared::new(hash.clone(), trace.clone());
     let mut report = Report::default();
     let ended = match plan.scenario {
         Scenario::Store => store::run(&plan, &shared, &mut report),
@@ -50,18 +56,21 @@ pub fn run(options: &Options) -> std::io::Result<Ended> {
     let (points, sights) = points.counts();
     report.points = points;
     report.seen = shared.seen();
-    report.seen.extend(sights);
+    report.sights = sights;
     (report.hash, report.events) = hash.value();
+    if let (Some(trace), Some(path)) = (trace, &trace_path) {
+        let story = ended.as_ref().err().map(|violation| format!(": {}", violation.invariant)).unwrap_or_default();
+        trace.write(path, &format!("Keelstone, {} seed {}{story}", plan.scenario.name(), plan.seed))?;
+    }
     Ok(Ended { report, violation: ended.err() })
 }
 
-/// The plan of this run: a case file's, or the seed's.
-fn plan(options: &Options) -> io::Result<Plan> {
-    match &options.case {
-        None => Ok(Plan::draw(options)),
-        #[allow(clippy::disallowed_methods, reason = "the case lies outside of the simulated world")]
-        Some(path) => Plan::parse(&std::fs::read_to_string(path)?).map_err(io::Error::other),
-    }
+/// What goes into a trace.
+fn traced() -> Targets {
+    Targets::new()
+        .with_target("keelstone", tracing::Level::INFO)
+        .with_target("turmoil", tracing::Level::INFO)
+        .with_target("openraft", tracing::Level::WARN)
 }
 
 /// What goes into the event hash: every event of ours, every message of the network.

@@ -8,7 +8,7 @@ use keelstone_checkers::Violation;
 use keelstone_world::{EventHash, Host, EPOCH_UNIX_S};
 use turmoil::Sim;
 
-use crate::{constants::*, faults::Nemesis};
+use crate::{constants::*, faults::Nemesis, trace::Trace};
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,7 @@ struct State {
     violation: Option<Violation>,
     seen: BTreeMap<&'static str, u64>,
     hash: EventHash,
+    trace: Option<Trace>,
     /// Processes that ended by themselves, and why, until their supervisor takes note.
     exits: Vec<(String, String)>,
     /// Hosts that stay away because their disk is damaged for good.
@@ -39,8 +40,8 @@ struct State {
 }
 
 impl Shared {
-    pub fn new(hash: EventHash) -> Self {
-        Self(Arc::new(Mutex::new(State { hash, ..State::default() })))
+    pub fn new(hash: EventHash, trace: Option<Trace>) -> Self {
+        Self(Arc::new(Mutex::new(State { hash, trace, ..State::default() })))
     }
 
     pub fn stage(&self) -> Stage {
@@ -86,7 +87,11 @@ impl Shared {
 
     /// Adds a client's answer to the event hash.
     pub fn hash(&self, text: &str) {
-        self.state().hash.add(text);
+        let state = self.state();
+        state.hash.add(text);
+        if let Some(trace) = &state.trace {
+            trace.client(text);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -11,6 +11,45 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// Every case that ever failed, and holds now. Their first line says what was broken.
+#[test]
+fn no_case_fails_again() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let mut cases: Vec<_> =
+        std::fs::read_dir(folder).expect("the cases are there").flatten().map(|e| e.path()).collect();
+    cases.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    cases.sort();
+    for case in cases {
+        let output = simulate(&["--case", case.to_str().expect("a plain name")]);
+        assert!(output.status.success(), "{}: {}", case.display(), text(&output));
+    }
+}
+
+/// What `--shrink` writes fails in the same way, and is small.
+#[test]
+fn a_failing_seed_is_shrunk_to_a_case_that_fails() {
+    let path = std::env::temp_dir().join(format!("keelstone-sim-shrunk-{}.txt", std::process::id()));
+    let file = path.to_str().expect("a plain name");
+    let shrunk = simulate(&[
+        "--seed",
+        "1",
+        "--scenario",
+        "store",
+        "--plant",
+        "skipped-watch",
+        "--shrink",
+        file,
+        "--shrink-trials",
+        "12",
+    ]);
+    assert!(text(&shrunk).contains("violation: watch (5)"), "{}", text(&shrunk));
+    let again = simulate(&["--case", file]);
+    assert!(text(&again).contains("violation: watch (5)"), "{}", text(&again));
+    let case = std::fs::read_to_string(&path).expect("the case was written");
+    assert!(case.starts_with("# Broke: watch (5)") && case.contains("faults none"), "{case}");
+    std::fs::remove_file(path).expect("the case can be removed");
+}
+
 #[test]
 fn the_store_keeps_its_invariants_and_a_seed_decides_its_run() {
     let output = simulate(&["--seeds", "1..4", "--twice", "--scenario", "store"]);
@@ -47,7 +86,7 @@ fn a_planted_skipped_watch_event_is_caught() {
 
 #[test]
 fn wrong_arguments_are_refused_with_code_2() {
-    for wrong in [&["--seeds", "5..1"][..], &["--seed", "x"], &["--scenario", "store"]] {
+    for wrong in [&["--seeds", "5..1"][..], &["--seed", "x"], &["--scenario", "store"], &["--case", "nowhere"]] {
         assert_eq!(simulate(wrong).status.code(), Some(2));
     }
 }

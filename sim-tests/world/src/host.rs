@@ -20,7 +20,7 @@ pub const OFFLOAD_DELAY_US_MAX: u64 = 1_500;
 /// How often frozen work looks whether it may go on.
 const FROZEN_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// How often fast timers gain.
-const FAST_TIMERS_INTERVAL: Duration = Duration::from_millis(100);
+const FAST_TIMERS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What of a host outlives its crashes: its disk, its clock, its randomness.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ pub struct Host {
 struct Work {
     delay_us_max: AtomicU64,
     frozen: AtomicBool,
-    fast_timers_us: AtomicU64,
+    fast_timers_ms: AtomicU64,
 }
 
 impl Host {
@@ -48,7 +48,7 @@ impl Host {
         let work = Work {
             delay_us_max: AtomicU64::new(OFFLOAD_DELAY_US_MAX),
             frozen: AtomicBool::new(false),
-            fast_timers_us: AtomicU64::new(0),
+            fast_timers_ms: AtomicU64::new(0),
         };
         Self {
             name: name.to_owned(),
@@ -70,10 +70,10 @@ impl Host {
         self.work.frozen.store(frozen, Relaxed);
     }
 
-    /// From now on the host's timers gain about so many microseconds in each 100 ms. It takes
-    /// [`Host::keep_time`] to run on the host.
-    pub fn set_fast_timers_us(&self, gain_us: u64) {
-        self.work.fast_timers_us.store(gain_us, Relaxed);
+    /// From now on the host's timers gain so many milliseconds in each 200 ms, and up to a step of the simulation
+    /// more. Whole ones: between them tokio's timers would round each step up. It takes [`Host::keep_time`] to run.
+    pub fn set_fast_timers_ms(&self, gain_ms: u64) {
+        self.work.fast_timers_ms.store(gain_ms, Relaxed);
     }
 
     /// Runs for ever on the host and moves its timers ahead while they are fast. `tick` is the simulation's
@@ -81,9 +81,9 @@ impl Host {
     pub async fn keep_time(&self, tick: Duration) {
         loop {
             tokio::time::sleep(FAST_TIMERS_INTERVAL).await;
-            let gain_us = self.work.fast_timers_us.load(Relaxed);
-            if gain_us > 0 {
-                tokio::time::advance(tick + Duration::from_micros(gain_us)).await;
+            let gain_ms = self.work.fast_timers_ms.load(Relaxed);
+            if gain_ms > 0 {
+                tokio::time::advance(tick + Duration::from_millis(gain_ms)).await;
             }
         }
     }

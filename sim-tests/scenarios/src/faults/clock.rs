@@ -20,10 +20,10 @@ pub fn inject(nemesis: &mut Nemesis, _sim: &mut Sim<'_>, now: Duration, fault: &
             host.clock.set_drift_ppm(now, fault.amount);
             Some(Box::new(move |nemesis, sim| nemesis.hosts[&name].clock.set_drift_ppm(sim.elapsed(), 0)))
         }
-        // In microseconds gained in each 100 ms.
+        // In milliseconds gained in each 200 ms.
         _ => {
-            host.set_fast_timers_us(fault.amount.unsigned_abs());
-            Some(Box::new(move |nemesis, _| nemesis.hosts[&name].set_fast_timers_us(0)))
+            host.set_fast_timers_ms(fault.amount.unsigned_abs());
+            Some(Box::new(move |nemesis, _| nemesis.hosts[&name].set_fast_timers_ms(0)))
         }
     }
 }

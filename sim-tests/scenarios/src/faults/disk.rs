@@ -14,7 +14,9 @@ pub fn inject(nemesis: &mut Nemesis, _sim: &mut Sim<'_>, now: Duration, fault: &
     match fault.kind {
         Kind::SlowDisk => {
             host.set_offload_delay_us_max(amount.max(1));
-            return Some(Box::new(move |nemesis, _| nemesis.hosts[&name].set_offload_delay_us_max(OFFLOAD_DELAY_US_MAX)));
+            return Some(Box::new(move |nemesis, _| {
+                nemesis.hosts[&name].set_offload_delay_us_max(OFFLOAD_DELAY_US_MAX)
+            }));
         }
         Kind::FullDisk => host.disk.fill_up(amount),
         Kind::IoErrors => host.disk.set_faults(DiskFaults { error_percent: amount, ..DiskFaults::default() }),

@@ -16,7 +16,7 @@
 //! - disk ([`disk`]): `slow_disk`, `full_disk`, `io_errors`, and for good: `bit_flip`, `misdirect`. Lasting damage
 //!   falls on one host of each run (the expendable one): what the others synced stays, so a quorum is
 //!   recoverable. A host that refuses its damaged disk stays away; one that serves must be right.
-//! - time ([`clock`]): `clock_jump`, `clock_drift` (wall clocks), `fast_timers` (monotonic time up to 3 % fast).
+//! - time ([`clock`]): `clock_jump`, `clock_drift` (wall clocks), `fast_timers` (monotonic time up to 2 % fast).
 //!   Wall clocks differ from the beginning. Timers never run slow and processes never stop between two awaits:
 //!   `freeze` holds a host's messages and disk, but its timers go on.
 //!
@@ -38,7 +38,6 @@ use std::{
 pub use kind::{Fault, Kind};
 pub use schedule::{draw, Hosts};
 
-use keelstone_env::Random;
 use keelstone_world::{Host, SeededRandom};
 use turmoil::Sim;
 
@@ -134,9 +133,12 @@ impl Nemesis {
 
     /// A process has ended by itself: it is started again a little later. False if its disk gave it no reason.
     pub fn exited(&mut self, sim: &mut Sim<'_>, host: &str, now: Duration) -> bool {
-        let excused = self.damaged.contains(host)
+        let power_gone = self.host(host).is_some_and(|host| host.disk.power_is_gone());
+        let excused = power_gone
+            || self.damaged.contains(host)
             || self.disk_faulted.get(host).is_some_and(|at| *at + EXCUSED_AFTER_DISK_FAULT > now);
-        self.stop(sim, host, Some(now + RESTART_PAUSE), false);
+        let pause = if self.damaged.contains(host) { DAMAGED_RESTART_PAUSE } else { RESTART_PAUSE };
+        self.stop(sim, host, Some(now + pause), false);
         excused
     }
 
@@ -205,10 +207,5 @@ impl Nemesis {
             self.stop(sim, &host, Some(now + RESTART_PAUSE), false);
             (self.on_power_loss)(&host);
         }
-    }
-
-    /// A number in `min..max`.
-    fn between(&self, min: u64, max: u64) -> u64 {
-        min + self.random.below(max.saturating_sub(min))
     }
 }

@@ -121,7 +121,7 @@ impl Draw<'_> {
             }
             Kind::FastTimers => {
                 hosts.push(self.pick(&self.hosts.masters).clone());
-                amount = self.between(100, FAST_TIMERS_US_MAX) as i64;
+                amount = self.between(1, FAST_TIMERS_MS_MAX + 1) as i64;
             }
         }
         Fault { at_ms, for_ms, kind, hosts, links, amount }
@@ -145,6 +145,16 @@ impl Draw<'_> {
 
     /// The links that a shape cuts.
     fn links(&self) -> Vec<(String, String)> {
+        let links = self.shape();
+        // A shape may have nothing to cut among so few hosts.
+        if links.is_empty() {
+            let masters = &self.hosts.masters;
+            return masters[1..].iter().map(|other| (masters[0].clone(), other.clone())).collect();
+        }
+        links
+    }
+
+    fn shape(&self) -> Vec<(String, String)> {
         let mut hosts = self.all();
         if self.random.chance(40) {
             hosts.extend(self.hosts.clients.iter().cloned());
@@ -175,12 +185,14 @@ impl Draw<'_> {
                 let n = hosts.len();
                 let far = |i: usize, j: usize| j - i > 1 && !(i == 0 && j == n - 1);
                 let pairs = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j)));
-                let cut: Vec<_> = pairs
-                    .filter(|&(i, j)| far(i, j))
-                    .map(|(i, j)| (hosts[i].clone(), hosts[j].clone()))
-                    .collect();
+                let cut: Vec<_> =
+                    pairs.filter(|&(i, j)| far(i, j)).map(|(i, j)| (hosts[i].clone(), hosts[j].clone())).collect();
                 // Three hosts in a ring see each other.
-                if cut.is_empty() { vec![(one, others[0].clone())] } else { cut }
+                if cut.is_empty() {
+                    vec![(one, others[0].clone())]
+                } else {
+                    cut
+                }
             }
         }
     }

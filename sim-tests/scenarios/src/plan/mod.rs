@@ -16,7 +16,7 @@
 
 mod knobs;
 
-use std::fmt;
+use std::{fmt, io};
 
 pub use knobs::Knobs;
 
@@ -47,6 +47,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What the options' case file says, or else what their seed does.
+    ///
+    /// # Errors
+    /// If the case file cannot be read.
+    pub fn of(options: &Options) -> io::Result<Self> {
+        match &options.case {
+            None => Ok(Self::draw(options)),
+            #[allow(clippy::disallowed_methods, reason = "the case lies outside of the simulated world")]
+            Some(path) => Self::parse(&std::fs::read_to_string(path)?).map_err(io::Error::other),
+        }
+    }
+
     /// What a seed does.
     pub fn draw(options: &Options) -> Self {
         let scenario = options.scenario.of(options.seed);
@@ -176,7 +188,13 @@ mod tests {
 
     #[test]
     fn wrong_lines_are_named() {
-        for wrong in ["scenario store", "seed 1", "seed 1\nscenario x", "seed 1\nscenario store\nknob a 1", "seed 1\nscenario store\nfault x"] {
+        for wrong in [
+            "scenario store",
+            "seed 1",
+            "seed 1\nscenario x",
+            "seed 1\nscenario store\nknob a 1",
+            "seed 1\nscenario store\nfault x",
+        ] {
             assert!(Plan::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use keelstone_checkers::{watch::Observed, Call, Event, History, Operation, Outcome};
+use keelstone_checkers::{rewind::Newest, watch::Observed, Call, Event, History, Operation, Outcome};
 use keelstone_client::{
     Client, ClientError, ClientResult, DynamicApi, DynamicObject, ListOptions, Object, Patch, PatchOptions, WatchEvent,
     WatchOptions,
@@ -145,13 +145,24 @@ pub async fn follow(client: Client, followed: Followed, shared: Shared, skips: b
     let api = api(&client);
     let mut skip = skips.then_some(12);
     let mut from: Option<i64> = None;
+    let mut newest = Newest::default();
     loop {
         let start = match from {
             Some(version) => Ok(version),
             None => relist(&api, &followed).await,
         };
         match start {
-            Ok(start) => from = watch_from(&api, start, &followed, &shared, &mut skip).await,
+            Ok(start) => {
+                if let Err(violation) = newest.observe("the watcher of ConfigMaps", start) {
+                    shared.violated(violation);
+                }
+                from = watch_from(&api, start, &followed, &shared, &mut skip).await;
+                // What it has seen counts also if its place is gone.
+                let seen = followed.observed().last().map_or(0, |observed| observed.complete_to);
+                if let Err(violation) = newest.observe("the watcher of ConfigMaps", seen) {
+                    shared.violated(violation);
+                }
+            }
             Err(error) => shared.hash(&format!("configs: {error}")),
         }
         shared.saw("api_watch_resumed");

@@ -5,7 +5,9 @@
 //! the faults every pod ends where it should.
 
 mod configs;
+mod garbage;
 mod master;
+mod namespaces;
 mod settle;
 mod truth;
 mod web;
@@ -22,7 +24,8 @@ use std::{
 
 use keelstone_agent::runtime::HollowMachine;
 use keelstone_checkers::{
-    durability, leadership, linearizability, watch, History, Outcome, Violation,
+    collection, durability, leadership, linearizability, objects, overcommit, replicas, watch, History, Outcome,
+    Violation,
 };
 use keelstone_client::{Client, TcpOptions};
 use keelstone_env::{Env, Random};
@@ -35,8 +38,8 @@ use crate::{
     leaders::Leaders,
     log::Log,
     member::Members,
-    simulation::{self, Shared, Stage},
     plan::Plan,
+    simulation::{self, Shared, Stage},
     Plant, Report,
 };
 use worker::Worker;
@@ -71,8 +74,7 @@ impl Effort {
     /// More load is wanted.
     pub fn goes_on(&self) -> bool {
         let time_min = Duration::from_millis(self.plan.load_ms_min) * LOAD_TIME_FACTOR;
-        let enough =
-            self.total() >= self.plan.operations_min && turmoil::sim_elapsed().unwrap_or_default() >= time_min;
+        let enough = self.total() >= self.plan.operations_min && turmoil::sim_elapsed().unwrap_or_default() >= time_min;
         self.shared.stage() == Stage::Load && !enough
     }
 
@@ -113,7 +115,7 @@ pub fn fault_hosts() -> faults::Hosts {
 
 /// The names of all workloads.
 pub fn workloads() -> Vec<&'static str> {
-    vec!["configs", "web"]
+    vec!["configs", "web", "garbage", "namespaces"]
 }
 
 pub fn run(plan: &Arc<Plan>, shared: &Shared, leaders: &Leaders, report: &mut Report) -> Result<(), Violation> {
@@ -124,7 +126,12 @@ pub fn run(plan: &Arc<Plan>, shared: &Shared, leaders: &Leaders, report: &mut Re
     let members = Members::default();
     for name in &masters {
         let address = sim.lookup(name.as_str());
-        let setup = master::MasterSetup { host: hosts[name].clone(), address, names: masters.clone(), knobs: plan.knobs.clone() };
+        let setup = master::MasterSetup {
+            host: hosts[name].clone(),
+            address,
+            names: masters.clone(),
+            knobs: plan.knobs.clone(),
+        };
         let (members, shared) = (members.clone(), shared.clone());
         sim.host(name.as_str(), move || master::serve(setup.clone(), members.clone(), shared.clone()));
     }
@@ -151,10 +158,9 @@ pub fn run(plan: &Arc<Plan>, shared: &Shared, leaders: &Leaders, report: &mut Re
         log: Log::new("/registry/", "/registry0"),
     };
     sim.client(CLIENT, scenario.clone().run());
-    let mut nemesis =
-        Nemesis::new(seed, hosts, members.clone(), plan.faults.clone()).on_power_loss(move |host| {
-            placed.get(host).into_iter().flatten().for_each(|worker| worker.machine.power_off());
-        });
+    let mut nemesis = Nemesis::new(seed, hosts, members.clone(), plan.faults.clone()).on_power_loss(move |host| {
+        placed.get(host).into_iter().flatten().for_each(|worker| worker.machine.power_off());
+    });
     let driven = simulation::drive(&mut sim, &mut nemesis, shared, |_| members.observe());
     report.faults.clone_from(nemesis.fired());
     report.simulated_s = sim.elapsed().as_secs_f64();
@@ -178,7 +184,10 @@ impl Scenario {
         let configs = truth::configs(&log);
         durability::check(&history, &configs)?;
         self.followed.observed().iter().try_for_each(|observed| watch::check(observed, &configs))?;
-        truth::check_workloads(&log)
+        let changes = objects::changes(&log);
+        replicas::check(&changes)?;
+        overcommit::check(&changes)?;
+        collection::check(&changes, |name| name.starts_with(garbage::DEPENDENTS))
     }
 
     async fn run(self) -> turmoil::Result {
@@ -199,7 +208,15 @@ impl Scenario {
                 tokio::spawn(configs::run(id, client, random, self.history.clone(), self.effort.clone()))
             })
             .collect();
+        let runs = |name: &str| self.plan.workloads.iter().any(|drawn| drawn == name);
+        // The end state is checked by its pods: this one always runs.
         tasks.push(tokio::spawn(web::run(self.user(1), self.random("web"), self.effort.clone())));
+        if runs("garbage") {
+            tasks.push(tokio::spawn(garbage::run(self.user(0), self.random("garbage"), self.effort.clone())));
+        }
+        if runs("namespaces") {
+            tasks.push(tokio::spawn(namespaces::run(self.user(2), self.random("namespaces"), self.effort.clone())));
+        }
         for task in tasks {
             task.await.map_err(|error| Violation::new("panic", error.to_string()))?;
         }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
 
 use keelstone_agent::runtime::ContainerPhase;
-use keelstone_checkers::Violation;
+use keelstone_checkers::{objects, rest, Violation};
 use keelstone_client::{ClientResult, DynamicObject, ListOptions, Object};
 use keelstone_machinery::gvk::GroupVersionResource;
 use keelstone_world::EPOCH_UNIX_S;
@@ -19,6 +19,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// Evictions and back-offs that began before the heal have passed after this.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(150);
+/// So long after all is as it should be, nobody writes for [`REST`].
+const BEFORE_REST: Duration = Duration::from_secs(6);
+const REST: Duration = Duration::from_secs(8);
 
 pub async fn wait_until_served(scenario: &Scenario) -> Result<(), Violation> {
     let end = Instant::now() + START_TIME_MAX;
@@ -50,6 +53,17 @@ pub async fn settle(scenario: &Scenario) -> Result<(), Violation> {
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+    read_log(scenario).await?;
+    // Events and retries that were due have come; from here on nothing is asked for.
+    tokio::time::sleep(BEFORE_REST).await;
+    read_log(scenario).await?;
+    let before = scenario.log.events().len();
+    tokio::time::sleep(REST).await;
+    read_log(scenario).await?;
+    rest::check(&objects::changes(&scenario.log.events()[before..]))
+}
+
+async fn read_log(scenario: &Scenario) -> Result<(), Violation> {
     let end = Instant::now() + LIVENESS_TIME_MAX;
     while let Err(error) = scenario.log.read(&scenario.kv()).await {
         if Instant::now() > end {
@@ -90,7 +104,28 @@ async fn missing(scenario: &Scenario) -> ClientResult<Option<String>> {
     if let Some(wrong) = endpoints(scenario, &pods).await? {
         return Ok(Some(wrong));
     }
+    if let Some(wrong) = leftovers(scenario).await? {
+        return Ok(Some(wrong));
+    }
     masters_agree(scenario, &pods).await
+}
+
+/// No namespace is on its way out, and no dependent is left whose owner is gone.
+async fn leftovers(scenario: &Scenario) -> ClientResult<Option<String>> {
+    let client = scenario.user(0);
+    let namespaces = client.dynamic(&GroupVersionResource::new("", "v1", "namespaces"));
+    let namespaces = namespaces.list_all(&ListOptions::default()).await?.items;
+    let ours = namespaces.iter().filter(|namespace| namespace.name().starts_with(super::namespaces::PREFIX));
+    if let Some(leaving) = ours.into_iter().find(|namespace| namespace.is_terminating()) {
+        return Ok(Some(format!("the namespace {} is still terminating: {}", leaving.name(), leaving.0["status"])));
+    }
+    let maps = web::api(&client, "", "configmaps").list_all(&ListOptions::default()).await?.items;
+    let uids: BTreeSet<&str> = maps.iter().map(Object::uid).collect();
+    let orphan = maps.iter().find(|map| {
+        let owner = map.0["metadata"]["ownerReferences"][0]["uid"].as_str();
+        owner.is_some_and(|uid| !uids.contains(uid))
+    });
+    Ok(orphan.map(|orphan| format!("{} is still there, its owner is gone", orphan.name())))
 }
 
 fn condition(object: &DynamicObject, name: &str) -> bool {

@@ -76,7 +76,7 @@ pub async fn run(client: Client, random: SeededRandom, effort: Effort) {
     }
 }
 
-fn count(effort: &Effort, what: &str, answer: Result<(), ClientError>) {
+pub fn count(effort: &Effort, what: &str, answer: Result<(), ClientError>) {
     let outcome = match &answer {
         Ok(()) => Outcome::Written { revision: 0 },
         Err(error) => judge(error),

@@ -12,7 +12,13 @@ use crate::{
 };
 
 /// The software of a member's host. A process that ends by itself is told to the supervisor.
-pub async fn serve(host: Host, names: Vec<String>, plan: Arc<Plan>, members: Members, shared: Shared) -> turmoil::Result {
+pub async fn serve(
+    host: Host,
+    names: Vec<String>,
+    plan: Arc<Plan>,
+    members: Members,
+    shared: Shared,
+) -> turmoil::Result {
     let timing = host.clone();
     tokio::spawn(async move { timing.keep_time(TICK).await });
     let ended = live(&host, &names, &plan, &members, &shared).await;

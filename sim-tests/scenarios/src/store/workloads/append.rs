@@ -7,7 +7,6 @@ use keelstone_checkers::{
     append_list::{self, Step, Txn},
     Ending, Violation,
 };
-use keelstone_env::Random;
 use keelstone_etcd_api::pb::request_op::Request;
 use keelstone_store_client::{EtcdKv, GrpcKv, KvError};
 use keelstone_world::SeededRandom;

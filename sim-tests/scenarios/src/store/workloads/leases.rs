@@ -25,7 +25,7 @@ use crate::clock::moment_us;
 const CLIENTS: u32 = 2;
 /// Steps of one lease at most.
 const STEPS_MAX: u64 = 12;
-/// The store's timers may be fast by 3 %, so a holder may count on so much of its time.
+/// The store's timers may be fast by 2 %, so a holder may count on so much of its time.
 const SURE_PERCENT: u64 = 96;
 
 #[derive(Default)]
@@ -102,9 +102,7 @@ async fn live(kv: &GrpcKv, random: &SeededRandom, clients: &Clients, key: &str, 
         let step = match random.below(10) {
             0..=5 => keep_alive(kv, id).await,
             6..=8 => match kv.range(get(key)).await {
-                Ok(answer) => {
-                    Some(Step::Read { start_us, end_us: moment_us(), present: !answer.kvs.is_empty() })
-                }
+                Ok(answer) => Some(Step::Read { start_us, end_us: moment_us(), present: !answer.kvs.is_empty() }),
                 Err(_) => None,
             },
             _ => Some(match kv.lease_revoke(pb::LeaseRevokeRequest { id }).await {

@@ -87,7 +87,13 @@ async fn acquire(client: u32, kv: &GrpcKv, lease: i64, clients: &Clients, random
     None
 }
 
-async fn hold(kv: &GrpcKv, random: &SeededRandom, clients: &Clients, (lease, ttl_us): (i64, u64), session: &mut Session) {
+async fn hold(
+    kv: &GrpcKv,
+    random: &SeededRandom,
+    clients: &Clients,
+    (lease, ttl_us): (i64, u64),
+    session: &mut Session,
+) {
     for _ in 0..random.below(WRITES_MAX) {
         if !clients.goes_on() {
             return;

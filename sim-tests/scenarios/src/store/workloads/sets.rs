@@ -6,7 +6,6 @@ use keelstone_checkers::{
     set::{self, Call, Operation},
     Ending, Violation,
 };
-use keelstone_env::Random;
 use keelstone_store_client::{EtcdKv, GrpcKv};
 use keelstone_world::SeededRandom;
 use tokio::task::JoinHandle;
