@@ -35,8 +35,8 @@ struct State {
     members: BTreeMap<String, Member>,
     hashes: StateHashes,
     terms: Terms,
-    /// Of each member the last known end of what is durable; its disk keeps it while it is down.
-    durable: BTreeMap<String, u64>,
+    /// Some disk has lost or altered what was synced.
+    damaged: bool,
 }
 
 #[derive(Clone)]
@@ -98,17 +98,17 @@ impl Members {
     /// quorum has.
     pub fn observe(&self) -> Result<(), Violation> {
         let mut guard = self.state();
-        let State { members, hashes, durable, .. } = &mut *guard;
+        let State { members, hashes, damaged, .. } = &mut *guard;
         for (name, member) in members.iter() {
             let (index, hash) = member.mvcc.state_hash();
             hashes.observe(name, index, hash)?;
-            let end = member.raft.durable_end();
-            if end > 0 {
-                durable.insert(name.clone(), end);
-            }
         }
+        // A member that is down has what its last life made durable; one whose log has failed tells nothing.
         let ends: Vec<(&str, u64)> =
-            members.keys().map(|name| (name.as_str(), durable.get(name).copied().unwrap_or(0))).collect();
+            members.iter().map(|(name, member)| (name.as_str(), member.raft.durable_end())).collect();
+        if *damaged || ends.iter().any(|(_, end)| *end == 0) {
+            return Ok(());
+        }
         members.iter().try_for_each(|(name, member)| {
             let status = member.status.borrow();
             // Only while all voters are known here can a quorum be counted.
@@ -117,6 +117,11 @@ impl Members {
             }
             commit_quorum::check(name, status.committed + 1, &ends)
         })
+    }
+
+    /// From now on what was durable may be gone from some disk.
+    pub fn note_damage(&self) {
+        self.state().damaged = true;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

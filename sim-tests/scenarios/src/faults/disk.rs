@@ -23,11 +23,13 @@ pub fn inject(nemesis: &mut Nemesis, _sim: &mut Sim<'_>, now: Duration, fault: &
         Kind::BitFlip => {
             let damage = host.disk.flip_bit();
             tracing::info!(host = name, ?damage, "a bit is flipped");
+            nemesis.members.note_damage();
             nemesis.damaged.insert(name);
             return None;
         }
         Kind::Misdirect => {
             host.disk.misdirect_next_write();
+            nemesis.members.note_damage();
             nemesis.damaged.insert(name);
             return None;
         }

@@ -42,6 +42,7 @@ pub fn inject(nemesis: &mut Nemesis, sim: &mut Sim<'_>, fault: &Fault) -> Option
         }
         Kind::LyingSync => {
             set_lying(nemesis, &hosts, true);
+            nemesis.members.note_damage();
             Some(Box::new(move |nemesis, sim| {
                 let restart = Some(sim.elapsed() + crate::constants::RESTART_PAUSE);
                 hosts.iter().for_each(|host| nemesis.stop(sim, host, restart, true));
