@@ -179,7 +179,7 @@ fn files_of_etcd_are_read_for_ever() {
         assert_eq!(text, include_str!("fixtures/rows.txt"));
         let mvcc = restored(bytes.to_vec(), Epoch::default());
         assert_eq!((mvcc.revision(), mvcc.compacted_revision()), (9, 4));
-        assert_eq!(mvcc.lease_keys(head.leases[0].id), Vec::<bytes::Bytes>::new());
+        assert_eq!(mvcc.lease_keys(head.leases[0].id), Ok(Vec::<bytes::Bytes>::new()));
         let at_8 = mvcc.range(&pb::RangeRequest { key: "a".into(), revision: 8, ..Default::default() }).unwrap();
         assert_eq!(at_8.kvs[0].value, "2");
     }

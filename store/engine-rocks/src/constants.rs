@@ -11,3 +11,7 @@ pub const LOG_FILES_MAX: usize = 2;
 pub const LOG_FILE_BYTES_MAX: usize = 4 << 20;
 /// Bits per key of the filters.
 pub const BLOOM_BITS_PER_KEY: f64 = 10.0;
+/// A file is merged soon if so many of any so many neighbouring entries are deletions, or this part of all.
+pub const DELETIONS_WINDOW: usize = 4_096;
+pub const DELETIONS_TRIGGER: usize = 2_048;
+pub const DELETIONS_RATIO: f64 = 0.3;

@@ -10,8 +10,8 @@ use keelstone_engine::{
     Batch, Column, Direction, Engine, EngineError, Page, RangeRequest, Snapshot, Write, PAGE_BYTES_MAX,
 };
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DBRawIteratorWithThreadMode, ErrorKind, FlushOptions, ReadOptions,
-    WriteBatch, WriteOptions, DB,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DBRawIteratorWithThreadMode, ErrorKind, FlushOptions,
+    ReadOptions, WriteBatch, WriteOptions, DB,
 };
 
 use crate::{snapshot::RocksSnapshot, RocksOptions};
@@ -170,6 +170,17 @@ impl Engine for RocksEngine {
 
     fn durable_meta(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         Ok(lock(&self.durable_meta).get(key).cloned())
+    }
+
+    fn reclaim(&self) -> Result<(), EngineError> {
+        let mut options = CompactOptions::default();
+        // Automatic compactions go on: without them writes would wait.
+        options.set_exclusive_manual_compaction(false);
+        for column in Column::ALL {
+            let whole = (None::<&[u8]>, None::<&[u8]>);
+            self.db.compact_range_cf_opt(column_handle(&self.db, column)?, whole.0, whole.1, &options);
+        }
+        Ok(())
     }
 
     fn size_bytes(&self) -> Result<(u64, u64), EngineError> {

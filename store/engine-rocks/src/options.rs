@@ -1,4 +1,4 @@
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
 
 use crate::constants;
 
@@ -38,11 +38,21 @@ impl RocksOptions {
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
         table.set_bloom_filter(constants::BLOOM_BITS_PER_KEY, false);
+        // Indexes and filters in pieces: those of much data need not fit in the cache at once.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+        table.set_pin_top_level_index_and_filter(true);
         let mut options = Options::default();
         options.set_block_based_table_factory(&table);
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_bottommost_compression_type(DBCompressionType::Zstd);
         options.set_write_buffer_size(self.write_buffer_bytes / 2);
+        // Files in which compaction has removed much are merged soon, not when writes happen to reach them.
+        options.add_compact_on_deletion_collector_factory(
+            constants::DELETIONS_WINDOW,
+            constants::DELETIONS_TRIGGER,
+            constants::DELETIONS_RATIO,
+        );
         options
     }
 }

@@ -154,6 +154,10 @@ pub trait Engine: Send + Sync + 'static {
     fn flush(&self) -> Result<(), EngineError>;
     /// A value of [`Column::Meta`] as it would be found after a crash now.
     fn durable_meta(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+    /// Gives back the space of what was removed, beside reads and writes. May take long.
+    fn reclaim(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
     /// Bytes on disk (roughly) and bytes of live data (roughly).
     fn size_bytes(&self) -> Result<(u64, u64), EngineError>;
 }

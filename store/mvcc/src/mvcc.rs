@@ -176,6 +176,18 @@ impl Mvcc {
         })
     }
 
+    /// Looks anew at the bytes of live data, by which the quota is checked. Blocks.
+    pub fn refresh_in_use_bytes(&self) -> Result<u64, MvccError> {
+        self.shared.refresh_size()?;
+        Ok(self.shared.in_use_bytes())
+    }
+
+    /// Lets the engine give back space of what was removed. Beside traffic; may take long. Blocks.
+    pub fn reclaim(&self) -> Result<(), MvccError> {
+        self.shared.refresh_snapshot()?;
+        Ok(self.shared.engine.reclaim()?)
+    }
+
     /// A consistent view of everything, at once.
     pub fn pin(&self) -> Result<Pinned, MvccError> {
         Ok(Pinned::new(self.shared.view()))

@@ -66,6 +66,9 @@ pub struct StoreConfig {
     pub limits: Limits,
     /// Writes beyond so many bytes are refused with `database space exceeded`; 0 = no quota.
     pub quota_bytes: u64,
+    /// History younger than this survives compactions: they are held back to what is older. The same on all
+    /// members.
+    pub history_retention: Option<Duration>,
     pub txn_ops_max: usize,
     pub request_bytes_max: usize,
     pub watch_progress_interval: Duration,
@@ -94,6 +97,7 @@ impl StoreConfig {
             timing: Timing::default(),
             limits: Limits::default(),
             quota_bytes: QUOTA_BYTES_DEFAULT,
+            history_retention: None,
             txn_ops_max: keelstone_mvcc::constants::TXN_OPS_MAX,
             request_bytes_max: REQUEST_BYTES_MAX,
             watch_progress_interval: WATCH_PROGRESS_INTERVAL,

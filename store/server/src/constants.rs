@@ -79,6 +79,16 @@ pub const SNAPSHOTS_MAX: usize = 4;
 /// Pause before a backup that failed is tried again.
 pub const BACKUP_RETRY_PAUSE: Duration = Duration::from_secs(10);
 
+/// How often a member looks at the space that it uses.
+pub const SPACE_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The NOSPACE alarm is cleared below so many percent of the quota.
+pub const NOSPACE_CLEAR_PERCENT: u128 = 95;
+
+/// How often the leader notes the newest revision's time, in parts of the retention, and the bounds of that.
+pub const MOMENTS_PER_RETENTION: u32 = 100;
+pub const MOMENT_INTERVAL_MIN: Duration = Duration::from_millis(500);
+pub const MOMENT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
 /// How often the other members are asked for their client URLs while some are unknown, and afterwards.
 pub const ATTRIBUTES_INTERVAL_MISSING: Duration = Duration::from_secs(1);
 pub const ATTRIBUTES_INTERVAL: Duration = Duration::from_secs(60);

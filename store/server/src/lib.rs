@@ -21,7 +21,9 @@ mod metrics;
 mod ops;
 mod quorum;
 mod restore;
+mod retention;
 mod running;
+mod space;
 mod store_server;
 mod watch;
 

@@ -27,6 +27,7 @@ pub(crate) struct ServiceLimits {
     pub txn_ops_max: usize,
     pub request_bytes_max: usize,
     pub quota_bytes: u64,
+    pub history_retention: Option<Duration>,
     pub watch_progress_interval: Duration,
 }
 
@@ -53,6 +54,8 @@ pub(crate) struct Member {
     pub backup: std::sync::Mutex<Option<watch::Receiver<keelstone_backup::archive::Progress>>>,
     /// Held by whoever compacts physically.
     pub compaction: Mutex<()>,
+    /// Held while space is given back.
+    pub reclaiming: Arc<Mutex<()>>,
     status: watch::Receiver<RaftStatus>,
     /// False once no quorum has answered for a while; see [`crate::quorum`].
     pub quorum: watch::Sender<bool>,
@@ -82,6 +85,7 @@ impl Member {
             snapshots: Arc::new(tokio::sync::Semaphore::new(crate::constants::SNAPSHOTS_MAX)),
             backup: std::sync::Mutex::default(),
             compaction: Mutex::default(),
+            reclaiming: Arc::default(),
             status,
             quorum: watch::Sender::new(true),
         }

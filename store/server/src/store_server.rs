@@ -15,9 +15,9 @@ use crate::{
     grpc::Services,
     identity,
     member::{Member, ServiceLimits},
-    quorum,
+    quorum, retention,
     running::RunningStore,
-    StoreConfig, StoreError,
+    space, StoreConfig, StoreError,
 };
 
 /// Starts members of the store.
@@ -71,7 +71,11 @@ impl StoreServer {
             env.spawn(count_leader_changes(Arc::clone(&member))),
             env.spawn(quorum::probe(Arc::clone(&member))),
             env.spawn(compact_in_background(Arc::clone(&member))),
+            env.spawn(space::watch(Arc::clone(&member))),
         ];
+        if let Some(retention) = config.history_retention {
+            background.push(env.spawn(retention::note_moments(Arc::clone(&member), retention)));
+        }
         if let Some(options) = config.backup.clone() {
             background.push(env.spawn(crate::backup::keep(Arc::clone(&member), options)));
         }
@@ -126,6 +130,7 @@ fn limits(config: &StoreConfig) -> ServiceLimits {
         txn_ops_max: config.txn_ops_max,
         request_bytes_max: config.request_bytes_max,
         quota_bytes: config.quota_bytes,
+        history_retention: config.history_retention,
         watch_progress_interval: config.watch_progress_interval,
     }
 }
@@ -197,15 +202,10 @@ async fn count_leader_changes(member: Arc<Member>) {
 
 /// Compacts physically what the log compacted logically, on every member for itself.
 async fn compact_in_background(member: Arc<Member>) {
-    // What was left when the process ended comes first.
-    let mut done = -1;
     loop {
-        let compacted = member.mvcc.compacted_revision();
-        if compacted != done {
-            match member.compact_physically().await {
-                Ok(()) => done = compacted,
-                Err(error) => tracing::error!(%error, "compaction failed; it will be tried again"),
-            }
+        // Whatever is left: from before a restart, from the sender of a snapshot, of a compaction by any member.
+        if let Err(error) = member.compact_physically().await {
+            tracing::error!(%error, "compaction failed; it will be tried again");
         }
         tokio::select! {
             biased;

@@ -6,6 +6,7 @@ mod golden;
 mod limits;
 mod model;
 mod model_state;
+mod pages;
 mod script;
 mod snapshot;
 mod stream;

@@ -11,6 +11,7 @@ use crate::{
     admission::Admitted,
     constants::{COMPACT_STEP_BUDGET, COMPACT_STEP_PAUSE},
     member::Member,
+    retention,
 };
 
 /// Why a range is not streamed.
@@ -127,6 +128,9 @@ impl Member {
     pub async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, RaftError> {
         let _place = self.admit_write(&request)?;
         let physical = request.physical;
+        let Some(request) = retention::allowed(self, request)? else {
+            return Ok(pb::CompactionResponse { header: Some(self.header(self.mvcc.revision())) });
+        };
         match self.propose(Op::Compact(request)).await? {
             Response::Compact(mut response) => {
                 if physical {

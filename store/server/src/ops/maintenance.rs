@@ -78,15 +78,27 @@ impl Member {
         }
     }
 
-    /// There is nothing to defragment: the engine gives space back by itself, beside traffic. What was
-    /// compacted is removed at once instead of in the background, and made durable.
-    pub async fn defragment(&self) -> Result<pb::DefragmentResponse, RaftError> {
+    /// Begins to give back the space of what was compacted, beside traffic, and answers at once. A call while that
+    /// is going on begins nothing.
+    pub async fn defragment(self: &Arc<Self>) -> Result<pb::DefragmentResponse, RaftError> {
         let _place = self.admit(0)?;
+        if let Ok(alone) = Arc::clone(&self.reclaiming).try_lock_owned() {
+            let member = Arc::clone(self);
+            self.env.spawn(async move {
+                if let Err(error) = member.reclaim().await {
+                    tracing::error!(%error, "space could not be given back");
+                }
+                drop(alone);
+            });
+        }
+        Ok(pb::DefragmentResponse { header: Some(self.header(self.mvcc.revision())) })
+    }
+
+    async fn reclaim(&self) -> Result<(), RaftError> {
         self.compact_physically().await?;
         let mvcc = Arc::clone(&self.mvcc);
-        let flushed = self.env.offload(move || mvcc.flush()).await;
-        flushed.map_err(|error| RaftError::Fatal(error.to_string()))?;
-        Ok(pb::DefragmentResponse { header: Some(self.header(self.mvcc.revision())) })
+        let reclaimed = self.env.offload(move || mvcc.flush().and_then(|_| mvcc.reclaim())).await;
+        reclaimed.map_err(|error| RaftError::Fatal(error.to_string()))
     }
 
     /// Folds the hash of the whole state into 32 bits.

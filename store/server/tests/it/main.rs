@@ -7,6 +7,7 @@ mod differential;
 #[path = "../../../client/tests/common/mod.rs"]
 pub mod etcd;
 mod etcdctl;
+mod history;
 mod http_and_tls;
 mod requests;
 mod snapshots;
