@@ -44,7 +44,7 @@ lint: install ## formatting, clippy with the determinism bans (licences and arro
 	@$(ROCKS) && cargo clippy --workspace --all-targets -- -D warnings
 
 unit: install ## unit, golden, property, conformance and differential tests
-	@$(ROCKS) && cargo test --workspace
+	@$(ROCKS) && export ETCD35="$$(.ci/etcd)" && cargo test --workspace
 
 SIM := nice $(BIN)/keelstone-sim
 

