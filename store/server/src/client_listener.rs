@@ -2,7 +2,10 @@ use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use futures::{pin_mut, StreamExt};
-use http::{header::CONTENT_TYPE, Request, Response};
+use http::{
+    header::{self, CONTENT_TYPE},
+    Request, Response,
+};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -15,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{body::Body, service::Routes, transport::server::Connected};
 use tower::Service;
 
-use crate::{constants::*, http::answer, member::Member};
+use crate::{constants::*, gateway::Gateway, http::answer, member::Member};
 
 /// Serves gRPC and plain HTTP on one port, as etcd does: the content type of a request tells them apart.
 #[derive(Clone)]
@@ -23,12 +26,15 @@ pub(crate) struct ClientListener {
     member: Arc<Member>,
     /// `None`: health and metrics alone.
     grpc: Option<Routes>,
+    gateway: Option<Gateway>,
     connections: TaskTracker,
 }
 
 impl ClientListener {
     pub fn new(member: Arc<Member>, grpc: Option<Routes>) -> Self {
-        Self { member, grpc, connections: TaskTracker::new() }
+        let message_bytes_max = member.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
+        let gateway = grpc.clone().map(|services| Gateway::new(services, message_bytes_max));
+        Self { member, grpc, gateway, connections: TaskTracker::new() }
     }
 
     /// Accepts connections until the member stops; ends when they have been drained or
@@ -97,8 +103,27 @@ impl ClientListener {
             request.extensions_mut().insert(peer);
             return grpc.call(request).await;
         }
-        let (parts, body) = answer(&self.member, request.method(), request.uri()).await.into_parts();
-        Ok(Response::from_parts(parts, Body::new(Full::new(Bytes::from(body)))))
+        let mut response = if request.method() == http::Method::OPTIONS {
+            Response::new(Body::empty())
+        } else if let (true, Some(gateway)) = (Gateway::serves(request.uri().path()), self.gateway) {
+            gateway.answer(request, peer).await
+        } else {
+            let (parts, body) = answer(&self.member, request.method(), request.uri()).await.into_parts();
+            Response::from_parts(parts, Body::new(Full::new(Bytes::from(body))))
+        };
+        allow_origins(response.headers_mut());
+        Ok(response)
+    }
+}
+
+/// Browsers may call from any page, as with etcd's default `--cors=*`.
+fn allow_origins(headers: &mut http::HeaderMap) {
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, OPTIONS, PUT, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "accept, content-type, authorization"),
+    ] {
+        headers.insert(name, http::HeaderValue::from_static(value));
     }
 }
 

@@ -4,7 +4,7 @@ use keelstone_env::{ClientTls, ServerTls};
 use keelstone_mvcc::constants::QUOTA_BYTES_DEFAULT;
 use keelstone_raft::{Limits, Timing};
 
-use crate::{constants::*, StoreError};
+use crate::{auto_compaction::AutoCompaction, constants::*, StoreError};
 
 /// One member of the cluster at its first start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,17 @@ pub struct PeerTls {
     pub client: ClientTls,
 }
 
+/// A listener beside the first one for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoreListener {
+    /// `host:port`
+    pub address: String,
+    /// With the TLS of `client_tls`; plaintext without.
+    pub tls: bool,
+    /// Health and metrics alone.
+    pub metrics_only: bool,
+}
+
 /// How one member of the store runs.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
@@ -52,6 +63,9 @@ pub struct StoreConfig {
     pub data_dir: PathBuf,
     /// `host:port`; port 0 takes a free one.
     pub listen_client: String,
+    /// With the TLS of `client_tls`, if that is there; plaintext without.
+    pub listen_client_tls: bool,
+    pub more_listeners: Vec<MoreListener>,
     /// `host:port`; the port of this member's peer URL unless something forwards to it.
     pub listen_peer: String,
     /// A plaintext listener for health and metrics alone; they are always served on the client listener too.
@@ -74,6 +88,8 @@ pub struct StoreConfig {
     pub watch_progress_interval: Duration,
     /// A continuous backup of this member's state, if it is wanted.
     pub backup: Option<keelstone_backup::archive::RecorderOptions>,
+    /// `None`: only clients compact.
+    pub auto_compaction: Option<AutoCompaction>,
 }
 
 impl StoreConfig {
@@ -89,6 +105,8 @@ impl StoreConfig {
             bootstrap: true,
             data_dir: data_dir.into(),
             listen_client: "127.0.0.1:0".into(),
+            listen_client_tls: true,
+            more_listeners: Vec::new(),
             listen_peer,
             listen_metrics: None,
             advertise_client_urls: Vec::new(),
@@ -102,6 +120,7 @@ impl StoreConfig {
             request_bytes_max: REQUEST_BYTES_MAX,
             watch_progress_interval: WATCH_PROGRESS_INTERVAL,
             backup: None,
+            auto_compaction: None,
         }
     }
 

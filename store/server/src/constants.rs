@@ -67,6 +67,9 @@ pub const SHUTDOWN_TRANSFER_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long `MoveLeader` may take.
 pub const LEADER_TRANSFER_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// How often a watch of the gRPC health service looks.
+pub const HEALTH_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What one call of physical compaction may look at, and the pause between two: compaction runs beside traffic.
 pub const COMPACT_STEP_BUDGET: usize = 1_000;
 pub const COMPACT_STEP_PAUSE: Duration = Duration::from_millis(10);
@@ -88,6 +91,16 @@ pub const NOSPACE_CLEAR_PERCENT: u128 = 95;
 pub const MOMENTS_PER_RETENTION: u32 = 100;
 pub const MOMENT_INTERVAL_MIN: Duration = Duration::from_millis(500);
 pub const MOMENT_INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+/// Auto compaction by age takes this many samples of the revision in the time that is kept, at these intervals.
+pub const AUTO_COMPACTION_SAMPLES: u32 = 10;
+pub const AUTO_COMPACTION_INTERVAL_MIN: Duration = Duration::from_secs(1);
+pub const AUTO_COMPACTION_INTERVAL_MAX: Duration = Duration::from_secs(360);
+
+/// `--election-timeout`: its default, to which the default timing belongs, and its bounds, as etcd's.
+pub const ELECTION_TIMEOUT_MS_DEFAULT: u64 = 1_000;
+pub const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
+pub const HEARTBEATS_PER_ELECTION_MIN: u64 = 5;
 
 /// How often the other members are asked for their client URLs while some are unknown, and afterwards.
 pub const ATTRIBUTES_INTERVAL_MISSING: Duration = Duration::from_secs(1);

@@ -7,10 +7,13 @@
 mod admission;
 mod attributes;
 mod backup;
+mod auto_compaction;
 mod client_listener;
 mod config;
 pub mod constants;
 mod error;
+pub mod flags;
+mod gateway;
 mod grpc;
 mod http;
 mod identity;
@@ -27,7 +30,8 @@ mod space;
 mod store_server;
 mod watch;
 
-pub use config::{InitialMember, PeerTls, StoreConfig};
+pub use auto_compaction::AutoCompaction;
+pub use config::{InitialMember, MoreListener, PeerTls, StoreConfig};
 pub use error::StoreError;
 #[cfg(feature = "rocks")]
 pub use keelstone_engine_rocks::{RocksEngine, RocksOptions};

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Server;
 
 use crate::{
-    attributes,
+    attributes, auto_compaction,
     client_listener::ClientListener,
     constants::*,
     grpc::Services,
@@ -39,6 +39,10 @@ impl StoreServer {
             Some(address) => Some(listen(&env, address).await?),
             None => None,
         };
+        let mut more = Vec::new();
+        for wanted in &config.more_listeners {
+            more.push((wanted.clone(), listen(&env, &wanted.address).await?));
+        }
         let (client_address, client_port) = (client.address(), client.port());
         let peer_address = peer.address();
 
@@ -61,9 +65,17 @@ impl StoreServer {
         let services = Services::new(Arc::clone(&member));
         let mut serving = Vec::new();
         let listener = ClientListener::new(Arc::clone(&member), Some(services.client_routes()));
-        serving.push(env.spawn(listener.run(client, tls.client)));
+        let client_tls = tls.client.clone().filter(|_| config.listen_client_tls);
+        serving.push(env.spawn(listener.clone().run(client, client_tls)));
         if let Some(metrics) = metrics {
             serving.push(env.spawn(ClientListener::new(Arc::clone(&member), None).run(metrics, None)));
+        }
+        for (wanted, bound) in more {
+            let listener = match wanted.metrics_only {
+                true => ClientListener::new(Arc::clone(&member), None),
+                false => listener.clone(),
+            };
+            serving.push(env.spawn(listener.run(bound, tls.client.clone().filter(|_| wanted.tls))));
         }
         let peer_server = serve_peers(&env, &member, services, peer, tls.peer_server);
         let mut background = vec![
@@ -78,6 +90,9 @@ impl StoreServer {
         }
         if let Some(options) = config.backup.clone() {
             background.push(env.spawn(crate::backup::keep(Arc::clone(&member), options)));
+        }
+        if let Some(mode) = config.auto_compaction {
+            background.push(env.spawn(auto_compaction::run(Arc::clone(&member), mode)));
         }
         tracing::info!(
             member = format!("{:x}", ids.1), cluster = format!("{:x}", ids.0), name = %config.name,

@@ -1,6 +1,7 @@
 //! The etcd v3 gRPC services: metadata, counting and status codes around [`crate::ops`].
 
 mod cluster;
+mod health;
 mod kv;
 mod lease;
 mod maintenance;
@@ -9,6 +10,7 @@ mod watch;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use keelstone_etcd_api::{
+    healthpb::health_server::HealthServer,
     pb::{
         cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
         maintenance_server::MaintenanceServer, watch_server::WatchServer,
@@ -40,7 +42,9 @@ impl Services {
             .add_service(watch)
             .add_service(LeaseServer::new(self.clone()))
             .add_service(ClusterServer::new(self.clone()))
-            .add_service(MaintenanceServer::new(self.clone()));
+            .add_service(MaintenanceServer::new(self.clone()))
+            .add_service(HealthServer::new(self.clone()));
+        let routes = reflection(routes);
         Routes::from(routes.into_axum_router().fallback_service(tower::service_fn(not_served))).prepare()
     }
 
@@ -73,6 +77,23 @@ impl Services {
             self.member.require_leader()?;
         }
         Ok(wanted)
+    }
+}
+
+/// Adds the reflection services, by which tools learn what is served here. The descriptors are embedded: they can
+/// be read, as a test shows, so without them is only said, not refused.
+fn reflection(routes: Routes) -> Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(keelstone_etcd_api::DESCRIPTORS)
+            .include_reflection_service(false)
+    };
+    match (builder().build_v1(), builder().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "the contract's descriptors cannot be read");
+            routes
+        }
     }
 }
 
