@@ -50,6 +50,16 @@ impl Env {
         Self { wall, random, net, disk, tls, offload }
     }
 
+    /// This world with another disk, such as one that measures.
+    pub fn with_disk(&self, disk: Arc<dyn Disk>) -> Self {
+        Self { disk, ..self.clone() }
+    }
+
+    /// This world with another network, such as one that measures.
+    pub fn with_net(&self, net: Arc<dyn Net>) -> Self {
+        Self { net, ..self.clone() }
+    }
+
     /// The monotonic clock; virtual under simulation.
     pub fn now(&self) -> Instant {
         Instant::now()

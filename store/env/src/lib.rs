@@ -23,5 +23,6 @@ pub use env::{Env, WallClock};
 pub use grpc::{channel, incoming, ChannelOptions, GrpcPeer, GrpcStream, HANDSHAKES_MAX, HANDSHAKE_MS_MAX};
 pub use net::{BoxedIo, Io, Listener, Net};
 pub use offload::Offload;
+pub use os::{process_stats, ProcessStats};
 pub use random::Random;
 pub use tls::{ClientTls, Identity, ServerTls, Tls, TlsAcceptor, TlsConnector, TlsStream};

@@ -130,9 +130,10 @@ impl StoreConfig {
         wanted.min(Duration::from_millis(REQUEST_MS_MAX))
     }
 
-    /// The shortest lease: one and a half election time-outs, in whole seconds, as etcd's.
+    /// The shortest lease: one and a half election time-outs, in whole seconds, as etcd's. A follower waits for
+    /// twice `election_max` at most, which is what etcd calls the election time-out.
     pub(crate) fn lease_ttl_s_min(&self) -> i64 {
-        let ms = 3 * self.timing.election_max.as_millis() / 2;
+        let ms = 3 * self.timing.election_max.as_millis();
         i64::try_from(ms.div_ceil(1000)).unwrap_or(i64::MAX).max(1)
     }
 }
@@ -156,8 +157,8 @@ mod tests {
         assert!(config.request_time_max() <= Duration::from_millis(REQUEST_MS_MAX));
         config.timing.election_max = Duration::from_secs(50);
         assert_eq!(config.request_time_max(), Duration::from_millis(REQUEST_MS_MAX));
-        assert_eq!(config.lease_ttl_s_min(), 75);
-        config.timing.election_max = Duration::from_millis(1000);
+        assert_eq!(config.lease_ttl_s_min(), 150);
+        config.timing.election_max = Duration::from_millis(500);
         assert_eq!(config.lease_ttl_s_min(), 2);
     }
 }

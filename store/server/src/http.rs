@@ -7,9 +7,8 @@ use keelstone_etcd_api::pb;
 
 use crate::{
     constants::{CLUSTER_VERSION, ETCD_VERSION, STORAGE_VERSION},
+    exposition::metrics,
     member::Member,
-    method::Method,
-    metrics::{family, sample},
 };
 
 const JSON: &str = "application/json";
@@ -77,6 +76,8 @@ async fn health(member: &Member, uri: &http::Uri) -> Response<String> {
         }
     };
     let status = if reason.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let counter = if reason.is_empty() { &member.metrics.health_successes } else { &member.metrics.health_failures };
+    counter.fetch_add(1, Relaxed);
     let body = serde_json::json!({"health": reason.is_empty().to_string(), "reason": reason});
     reply(status, JSON, body.to_string())
 }
@@ -128,71 +129,6 @@ async fn run_check(member: &Member, check: &str) -> Result<(), String> {
         "non_learner" if member.status().is_learner => Err("not supported for learner".to_owned()),
         _ => Ok(()),
     }
-}
-
-/// All metrics in Prometheus' text form, under the names that etcd's dashboards use.
-fn metrics(member: &Member) -> String {
-    let mut text = String::with_capacity(16 << 10);
-    let status = member.status();
-    let (total, in_use) = member.mvcc.size_bytes();
-    let own = &member.metrics;
-    let mut one = |name: &str, kind: &str, help: &str, value: i128| {
-        family(&mut text, name, kind, help);
-        sample(&mut text, name, "", value);
-    };
-    one("etcd_server_has_leader", "gauge", "Whether a leader is known.", status.leader.is_some().into());
-    one("etcd_server_is_leader", "gauge", "Whether this member leads.", status.is_leader().into());
-    one("etcd_server_is_learner", "gauge", "Whether this member is a learner.", status.is_learner.into());
-    let changes = own.leader_changes_seen.load(Relaxed).into();
-    one("etcd_server_leader_changes_seen_total", "counter", "Leader changes seen.", changes);
-    one("etcd_server_proposals_committed_total", "gauge", "Committed proposals.", status.committed.into());
-    one("etcd_server_proposals_applied_total", "gauge", "Applied proposals.", status.applied.into());
-    let (pending, failed) = (own.proposals_pending.load(Relaxed), own.proposals_failed.load(Relaxed));
-    one("etcd_server_proposals_pending", "gauge", "Proposals waiting for an answer.", pending.into());
-    one("etcd_server_proposals_failed_total", "counter", "Proposals without an answer.", failed.into());
-    let reads_failed = own.read_indexes_failed.load(Relaxed).into();
-    one("etcd_server_read_indexes_failed_total", "counter", "Linearizable reads that failed.", reads_failed);
-    let quota = member.limits.quota_bytes.into();
-    one("etcd_server_quota_backend_bytes", "gauge", "Quota of the store in bytes.", quota);
-    one("etcd_mvcc_db_total_size_in_bytes", "gauge", "Size of the store on disk.", total.into());
-    one("etcd_mvcc_db_total_size_in_use_in_bytes", "gauge", "Size of the live data.", in_use.into());
-    let (revision, compacted) = (member.mvcc.revision(), member.mvcc.compacted_revision());
-    one("etcd_debugging_mvcc_current_revision", "gauge", "The current revision.", revision.into());
-    one("etcd_debugging_mvcc_compact_revision", "gauge", "The last compaction's revision.", compacted.into());
-    one("etcd_debugging_mvcc_watcher_total", "gauge", "Watchers.", own.watchers.load(Relaxed).into());
-    one("etcd_debugging_mvcc_watch_stream_total", "gauge", "Watch streams.", own.watch_streams.load(Relaxed).into());
-    let events = own.watch_events_sent.load(Relaxed).into();
-    one("etcd_debugging_mvcc_events_total", "counter", "Events sent to watchers.", events);
-    for (name, method) in [("put", Method::Put), ("delete", Method::DeleteRange), ("txn", Method::Txn)] {
-        let name = format!("etcd_mvcc_{name}_total");
-        one(&name, "counter", "Calls seen by this member.", own.started_total(method).into());
-    }
-    let ranges = own.started_total(Method::Range).into();
-    one("etcd_mvcc_range_total", "counter", "Calls seen by this member.", ranges);
-    if let Some(backup) = member.backup_progress() {
-        let unix_s = backup.unix_ms / 1000;
-        let behind = revision.saturating_sub(backup.revision).max(0);
-        one(
-            "keelstone_backup_revision",
-            "gauge",
-            "Up to which revision the backup is complete.",
-            backup.revision.into(),
-        );
-        one(
-            "keelstone_backup_behind_revisions",
-            "gauge",
-            "Revisions that the backup does not hold yet.",
-            behind.into(),
-        );
-        one("keelstone_backup_complete_unix_seconds", "gauge", "When the backup was complete last.", unix_s.into());
-        one("keelstone_backup_failing", "gauge", "Whether the backup cannot go on.", backup.error.is_some().into());
-    }
-    family(&mut text, "etcd_server_version", "gauge", "Which version is running.");
-    sample(&mut text, "etcd_server_version", &format!("server_version=\"{ETCD_VERSION}\""), 1);
-    family(&mut text, "etcd_server_id", "gauge", "Member id in hexadecimal.");
-    sample(&mut text, "etcd_server_id", &format!("server_id=\"{:x}\"", member.member_id), 1);
-    own.write_methods(&mut text);
-    text
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::{Admission, Admitted},
     constants::APPLY_LAG_ENTRIES_MAX,
+    metered::Meters,
     metrics::Metrics,
 };
 
@@ -68,6 +69,7 @@ impl Member {
         raft: RaftNode,
         (cluster_id, member_id): (u64, u64),
         limits: ServiceLimits,
+        meters: Arc<Meters>,
     ) -> Self {
         let status = raft.status_watch();
         Self {
@@ -77,7 +79,7 @@ impl Member {
             cluster_id,
             member_id,
             limits,
-            metrics: Metrics::new(),
+            metrics: Metrics::new(meters),
             admission: Admission::default(),
             stopping: CancellationToken::new(),
             peers_stopping: CancellationToken::new(),

@@ -1,12 +1,15 @@
 use std::{
     fmt::Write,
-    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    sync::{
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        Arc,
+    },
     time::Duration,
 };
 
 use tonic::Code;
 
-use crate::{constants::DURATION_BUCKETS_S, method::Method};
+use crate::{constants::DURATION_BUCKETS_S, metered::Meters, method::Method};
 
 /// Codes of gRPC, `Ok` to `Unauthenticated`.
 const CODES: usize = 17;
@@ -32,10 +35,14 @@ pub(crate) struct Metrics {
     pub watch_streams: AtomicI64,
     pub watchers: AtomicI64,
     pub watch_events_sent: AtomicU64,
+    pub leases_renewed: AtomicU64,
+    pub health_successes: AtomicU64,
+    pub health_failures: AtomicU64,
+    pub meters: Arc<Meters>,
 }
 
 impl Metrics {
-    pub fn new() -> Self {
+    pub fn new(meters: Arc<Meters>) -> Self {
         Self {
             methods: Method::ALL.iter().map(|_| MethodMetrics::default()).collect(),
             proposals_pending: AtomicI64::new(0),
@@ -45,6 +52,10 @@ impl Metrics {
             watch_streams: AtomicI64::new(0),
             watchers: AtomicI64::new(0),
             watch_events_sent: AtomicU64::new(0),
+            leases_renewed: AtomicU64::new(0),
+            health_successes: AtomicU64::new(0),
+            health_failures: AtomicU64::new(0),
+            meters,
         }
     }
 
@@ -97,6 +108,11 @@ impl Metrics {
         self.methods[method as usize].started.load(Relaxed)
     }
 
+    /// Calls of a method that succeeded.
+    pub fn succeeded_total(&self, method: Method) -> u64 {
+        self.methods[method as usize].handled[Code::Ok as usize].load(Relaxed)
+    }
+
     fn each(&self) -> impl Iterator<Item = (Method, &MethodMetrics)> {
         Method::ALL.iter().copied().zip(&self.methods)
     }
@@ -144,7 +160,7 @@ mod tests {
 
     #[test]
     fn counted_calls_are_written_with_their_code_and_duration() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(Arc::default());
         metrics.started(Method::Put);
         metrics.handled(Method::Put, Code::InvalidArgument, Duration::from_millis(3));
         let mut text = String::new();

@@ -15,6 +15,7 @@ use crate::{
     grpc::Services,
     identity,
     member::{Member, ServiceLimits},
+    metered::{MeteredDisk, MeteredEngine, MeteredListener, MeteredNet, Meters},
     quorum, retention,
     running::RunningStore,
     space, StoreConfig, StoreError,
@@ -31,6 +32,8 @@ impl StoreServer {
     /// If the configuration is wrong, an address cannot be listened on, TLS material cannot be used, or what
     /// lies on the disk is damaged.
     pub async fn start(env: Env, config: StoreConfig, engine: Arc<dyn Engine>) -> Result<RunningStore, StoreError> {
+        let meters = Arc::<Meters>::default();
+        let engine: Arc<dyn Engine> = Arc::new(MeteredEngine { engine, meters: Arc::clone(&meters) });
         let identity = identity::derive(&config)?;
         let tls = TlsSides::prepare(&env, &config)?;
         let client = listen(&env, &config.listen_client).await?;
@@ -55,18 +58,19 @@ impl StoreServer {
         raft_config.timing.request_max = config.request_time_max();
         raft_config.limits = config.limits;
         raft_config.peer_tls = config.peer_tls.as_ref().map(|tls| tls.client.clone());
-        let raft = RaftNode::start(env.clone(), raft_config, Arc::clone(&mvcc)).await?;
+        let raft = RaftNode::start(metered(&env, &meters), raft_config, Arc::clone(&mvcc)).await?;
 
         let ids = (identity.cluster_id, identity.member_id);
-        let member = Arc::new(Member::new(env.clone(), mvcc, raft, ids, limits(&config)));
+        let member = Arc::new(Member::new(env.clone(), mvcc, raft, ids, limits(&config), Arc::clone(&meters)));
         let urls = advertised(&config, &client_address, client_port);
         member.client_urls.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(ids.1, urls);
 
+        let counted = |listener| Box::new(MeteredListener { listener, traffic: Arc::clone(&meters.clients) });
         let services = Services::new(Arc::clone(&member));
         let mut serving = Vec::new();
         let listener = ClientListener::new(Arc::clone(&member), Some(services.client_routes()));
         let client_tls = tls.client.clone().filter(|_| config.listen_client_tls);
-        serving.push(env.spawn(listener.clone().run(client, client_tls)));
+        serving.push(env.spawn(listener.clone().run(counted(client), client_tls)));
         if let Some(metrics) = metrics {
             serving.push(env.spawn(ClientListener::new(Arc::clone(&member), None).run(metrics, None)));
         }
@@ -75,8 +79,9 @@ impl StoreServer {
                 true => ClientListener::new(Arc::clone(&member), None),
                 false => listener.clone(),
             };
-            serving.push(env.spawn(listener.run(bound, tls.client.clone().filter(|_| wanted.tls))));
+            serving.push(env.spawn(listener.run(counted(bound), tls.client.clone().filter(|_| wanted.tls))));
         }
+        let peer = Box::new(MeteredListener { listener: peer, traffic: Arc::clone(&meters.peers) });
         let peer_server = serve_peers(&env, &member, services, peer, tls.peer_server);
         let mut background = vec![
             env.spawn(attributes::collect(Arc::clone(&member), tls.peer_client)),
@@ -100,6 +105,13 @@ impl StoreServer {
         );
         Ok(RunningStore { member, client_address, peer_address, serving, peer_server, background })
     }
+}
+
+/// The world of the log, measured.
+fn metered(env: &Env, meters: &Arc<Meters>) -> Env {
+    let disk = MeteredDisk { disk: Arc::clone(env.disk()), meters: Arc::clone(meters) };
+    let net = MeteredNet { net: Arc::clone(env.net()), traffic: Arc::clone(&meters.peers) };
+    env.with_disk(Arc::new(disk)).with_net(Arc::new(net))
 }
 
 /// The TLS configurations, read once.

@@ -3,6 +3,7 @@
 
 mod disk;
 mod net;
+mod process;
 mod tls;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 pub use disk::OsDisk;
 use futures::future::BoxFuture;
 pub use net::OsNet;
+pub use process::{process_stats, ProcessStats};
 pub use tls::RustlsTls;
 
 use crate::{env::WallClock, Offload, Random};

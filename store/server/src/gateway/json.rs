@@ -1,7 +1,8 @@
 use bytes::Bytes;
 use keelstone_etcd_api::DESCRIPTORS;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
+use serde_json::Value;
 use tonic::{Code, Status};
 
 /// A gRPC method as its descriptor has it.
@@ -40,11 +41,27 @@ pub(super) fn shape(pool: &DescriptorPool, method: &str) -> Option<Shape> {
 /// # Errors
 /// `InvalidArgument` with what is wrong and where. The texts are not those of Go's decoder.
 pub(super) fn decode(shape: &MessageDescriptor, text: &[u8]) -> Result<Vec<u8>, Status> {
-    let options = DeserializeOptions::new().deny_unknown_fields(false);
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let message = DynamicMessage::deserialize_with_options(shape.clone(), &mut deserializer, &options)
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let refused = |error: serde_json::Error| Status::invalid_argument(error.to_string());
+    let mut value: Value = serde_json::from_slice(text).map_err(refused)?;
+    prune(&mut value, shape);
+    // What is unknown now is the name of an enumeration's value: an error, as with Go's decoder.
+    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let message = DynamicMessage::deserialize_with_options(shape.clone(), value, &options).map_err(refused)?;
     Ok(message.encode_to_vec())
+}
+
+/// Removes the fields that a message does not have. As deep as JSON is read, which is bounded.
+fn prune(value: &mut Value, shape: &MessageDescriptor) {
+    let Value::Object(fields) = value else { return };
+    let field = |name: &str| shape.get_field_by_name(name).or_else(|| shape.get_field_by_json_name(name));
+    fields.retain(|name, _| field(name).is_some());
+    for (name, value) in fields {
+        let Some(Kind::Message(inner)) = field(name).map(|field| field.kind()) else { continue };
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| prune(item, &inner)),
+            value => prune(value, &inner),
+        }
+    }
 }
 
 /// Writes a message as etcd's gateway does: names as in the contract, bytes in base64, 64-bit numbers as

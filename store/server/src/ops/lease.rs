@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{atomic::Ordering::Relaxed, Arc};
 
 use keelstone_etcd_api::pb;
 use keelstone_mvcc::{check, Op, Response};
@@ -41,6 +41,9 @@ impl Member {
     pub async fn lease_keep_alive(&self, id: i64) -> Result<pb::LeaseKeepAliveResponse, RaftError> {
         let _place = self.admit(0)?;
         let ttl = self.within(self.raft.lease_keep_alive(id), || RaftError::Timeout).await?;
+        if ttl > 0 {
+            self.metrics.leases_renewed.fetch_add(1, Relaxed);
+        }
         Ok(pb::LeaseKeepAliveResponse { header: Some(self.header(self.mvcc.revision())), id, ttl })
     }
 

@@ -3,12 +3,15 @@
 
 mod availability;
 mod common;
+mod contract;
 mod differential;
 #[path = "../../../client/tests/common/mod.rs"]
 pub mod etcd;
 mod etcdctl;
+mod gateway;
 mod history;
 mod http_and_tls;
 mod requests;
 mod snapshots;
 mod watches;
+mod web;
