@@ -4,8 +4,15 @@
 /// own clients within 10 s, so this leaves it the time to say what went wrong.
 pub const REQUEST_MS_MAX: u64 = 7_500;
 
-/// One attempt of a read, which may be tried on another member: a frozen member costs a read no more.
+/// One attempt of a read, which may be tried on another member.
 pub const READ_ATTEMPT_MS_MAX: u64 = 2_000;
+
+/// When an attempt has no answer after this, its member is asked for a sign of life; without one within
+/// [`PROBE_MS_MAX`] the attempt ends. So a frozen member costs a call the sum of both.
+pub const PATIENCE_MS: u64 = 500;
+pub const PROBE_MS_MAX: u64 = 700;
+/// How often all members are looked at: who answers, and who leads.
+pub const PROBE_INTERVAL_MS: u64 = 1_000;
 
 /// Time for a watch to be confirmed by one member.
 pub const WATCH_OPEN_ATTEMPT_MS_MAX: u64 = 2_000;

@@ -1,13 +1,14 @@
 use std::{
+    collections::BTreeSet,
     future::Future,
     io,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use keelstone_env::fault::{self, Point};
-use keelstone_env::{channel, ChannelOptions, ClientTls, Env};
+use keelstone_env::{ChannelOptions, ClientTls, Env};
 use keelstone_etcd_api::pb::{
     self, kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
     watch_client::WatchClient,
@@ -22,13 +23,14 @@ use tonic::{transport::Channel, Request, Response, Status};
 use crate::{
     attempt::{judge, Verdict},
     constants::*,
+    members::{Member, Members, Prefer},
     watch, EtcdKv, KvError, WatchStream,
 };
 
 /// How [`GrpcKv`] reaches the members.
 #[derive(Clone, Debug)]
 pub struct GrpcKvOptions {
-    /// `host:port` of each member's client listener; the first is tried first.
+    /// `host:port` of each member's client listener.
     pub endpoints: Vec<String>,
     /// `None`: plaintext.
     pub tls: Option<ClientTls>,
@@ -52,17 +54,13 @@ impl GrpcKvOptions {
 
 /// [`EtcdKv`] over gRPC to a list of members: this project's store or a real etcd.
 ///
-/// Calls go to one member until it fails them; then the next one is the first choice.
+/// What must pass through the log goes to the leader, other reads to all members in turn. A member that gives no sign
+/// of life is asked last until it does.
 pub struct GrpcKv {
-    members: Vec<Member>,
-    /// Index of the member that calls go to first.
-    preferred: AtomicUsize,
+    env: Env,
+    members: Arc<Members>,
+    watched_over: OnceLock<()>,
     request_timeout: Duration,
-}
-
-pub(crate) struct Member {
-    address: String,
-    channel: Channel,
 }
 
 /// Whether a request may be sent again after an attempt with an unknown outcome.
@@ -92,75 +90,75 @@ impl GrpcKv {
             keep_alive_timeout: Duration::from_millis(KEEP_ALIVE_TIMEOUT_MS),
             ..ChannelOptions::default()
         };
-        let members = options
-            .endpoints
-            .iter()
-            .map(|address| {
-                let channel = channel(env, address, channel_options.clone())?;
-                Ok(Member { address: address.clone(), channel })
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self { members, preferred: AtomicUsize::new(0), request_timeout: options.request_timeout })
+        let members = Arc::new(Members::new(env, &options.endpoints, &channel_options)?);
+        let watched_over = OnceLock::new();
+        Ok(Self { env: env.clone(), members, watched_over, request_timeout: options.request_timeout })
     }
 
     /// Runs `call` against one member after the other until it succeeds, its error is final, or time is up.
-    async fn run<Q, R, F, C>(&self, kind: Kind, attempt_max: Duration, request: Q, call: C) -> Result<R, KvError>
+    async fn run<Q, R, F, C>(
+        &self,
+        (kind, prefer): (Kind, Prefer),
+        attempt_max: Duration,
+        request: Q,
+        call: C,
+    ) -> Result<(R, usize), KvError>
     where
         Q: Clone,
         C: Fn(Channel, Request<Q>) -> F,
         F: Future<Output = Result<R, Status>>,
     {
+        self.watched_over.get_or_init(|| drop(self.env.spawn(Members::watch_over(Arc::downgrade(&self.members)))));
         let end = Instant::now() + self.request_timeout;
         let mut backoff = Duration::from_millis(BACKOFF_MS_MIN);
+        let mut tried = BTreeSet::new();
         let mut last = None;
-        for attempt in 1.. {
-            let index = self.preferred.load(Ordering::Relaxed) % self.members.len();
-            let member = &self.members[index];
+        loop {
+            let index = self.members.choose(prefer, &tried);
+            let member = self.members.get(index);
             let attempt_end = match kind {
                 Kind::Read => end.min(Instant::now() + attempt_max),
                 Kind::Write => end,
             };
-            fault::pause(Point::ClientAttempt).await;
             let mut sent = Request::new(request.clone());
             sent.set_timeout(attempt_end.saturating_duration_since(Instant::now()));
-            let (error, verdict) = match timeout_at(attempt_end, call(member.channel.clone(), sent)).await {
-                Ok(Ok(response)) => return Ok(response),
+            let (error, verdict) = match attempt(member, attempt_end, call(member.channel.clone(), sent)).await {
+                Ok(Ok(response)) => return Ok((response, index)),
                 Ok(Err(status)) => judge(&status),
-                Err(_) => (KvError::Unknown(format!("{} did not answer in time", member.address)), Verdict::Unknown),
+                Err(said) => (KvError::Unknown(said), Verdict::Unknown),
             };
             if verdict == Verdict::Final || (verdict == Verdict::Unknown && kind == Kind::Write) {
                 return Err(error);
             }
-            tracing::debug!(member = %member.address, %error, attempt, "trying the next member");
-            self.leave(index);
+            tracing::debug!(member = %member.address, %error, "trying another member");
+            if matches!(error, KvError::Unreachable(_)) {
+                member.set_down(true);
+            }
+            tried.insert(index);
             last = Some(better(last, error));
-            if attempt % self.members.len() == 0 {
+            if Instant::now() >= end {
+                break;
+            }
+            if tried.len() == self.members.len() {
                 if Instant::now() + backoff >= end {
                     break;
                 }
+                tried.clear();
                 tokio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(Duration::from_millis(BACKOFF_MS_MAX));
-            } else if Instant::now() >= end {
-                break;
             }
         }
         Err(last.unwrap_or(KvError::Api(ApiError::DeadlineExceeded)))
     }
 
-    /// Makes the member after `index` the first choice, unless another call already moved on.
-    fn leave(&self, index: usize) {
-        let next = (index + 1) % self.members.len();
-        // A lost race means that another call has moved on: nothing is left to do.
-        let _ = self.preferred.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    async fn read<Q: Clone, R, F, C>(&self, request: Q, call: C) -> Result<R, KvError>
+    async fn read<Q: Clone, R, F, C>(&self, prefer: Prefer, request: Q, call: C) -> Result<R, KvError>
     where
         C: Fn(Channel, Request<Q>) -> F,
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let attempt_max = Duration::from_millis(READ_ATTEMPT_MS_MAX);
-        self.run(Kind::Read, attempt_max, request, call).await.map(Response::into_inner)
+        let (response, _) = self.run((Kind::Read, prefer), attempt_max, request, call).await?;
+        Ok(response.into_inner())
     }
 
     async fn write<Q: Clone, R, F, C>(&self, request: Q, call: C) -> Result<R, KvError>
@@ -168,7 +166,36 @@ impl GrpcKv {
         C: Fn(Channel, Request<Q>) -> F,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.run(Kind::Write, self.request_timeout, request, call).await.map(Response::into_inner)
+        let (response, _) = self.run((Kind::Write, Prefer::Leader), self.request_timeout, request, call).await?;
+        Ok(response.into_inner())
+    }
+}
+
+/// Waits for an answer until `end`, but no longer than the member gives signs of life.
+async fn attempt<R>(
+    member: &Member,
+    end: Instant,
+    call: impl Future<Output = Result<R, Status>>,
+) -> Result<Result<R, Status>, String> {
+    tokio::pin!(call);
+    loop {
+        let patience = end.min(Instant::now() + Duration::from_millis(PATIENCE_MS));
+        if let Ok(answer) = timeout_at(patience, call.as_mut()).await {
+            return Ok(answer);
+        }
+        if Instant::now() >= end {
+            return Err(format!("{} did not answer in time", member.address));
+        }
+        // It waits for a quorum, or it is frozen: what it knows by itself it says at once.
+        let alive = tokio::select! {
+            biased;
+            answer = call.as_mut() => return Ok(answer),
+            status = member.probe() => status.is_some(),
+        };
+        if !alive {
+            member.set_down(true);
+            return Err(format!("{} gives no sign of life", member.address));
+        }
     }
 }
 
@@ -189,7 +216,8 @@ pub(crate) fn kv_client(channel: Channel) -> KvClient<Channel> {
 #[async_trait]
 impl EtcdKv for GrpcKv {
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, KvError> {
-        self.read(request, |channel, request| async move { kv_client(channel).range(request).await }).await
+        let prefer = if request.serializable { Prefer::First } else { Prefer::Any };
+        self.read(prefer, request, |channel, request| async move { kv_client(channel).range(request).await }).await
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, KvError> {
@@ -203,7 +231,7 @@ impl EtcdKv for GrpcKv {
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, KvError> {
         let call = |channel, request| async move { kv_client(channel).txn(request).await };
         if is_read_only(&request) {
-            return self.read(request, call).await;
+            return self.read(Prefer::Leader, request, call).await;
         }
         self.write(request, call).await
     }
@@ -225,19 +253,19 @@ impl EtcdKv for GrpcKv {
     /// Sent again on another member after a failure: a keep-alive done twice does no harm.
     async fn lease_keep_alive_once(&self, lease_id: i64) -> Result<pb::LeaseKeepAliveResponse, KvError> {
         let attempt_max = Duration::from_millis(READ_ATTEMPT_MS_MAX);
-        self.run(Kind::Read, attempt_max, lease_id, |channel, request| async move {
+        let kept = self.run((Kind::Read, Prefer::Leader), attempt_max, lease_id, |channel, request| async move {
             let (metadata, extensions, id) = request.into_parts();
             let once = futures::stream::once(async move { pb::LeaseKeepAliveRequest { id } });
             let request = Request::from_parts(metadata, extensions, once);
             let mut answers = LeaseClient::new(channel).lease_keep_alive(request).await?.into_inner();
             answers.message().await?.ok_or_else(|| Status::unavailable("the keep-alive stream ended"))
-        })
-        .await
+        });
+        Ok(kept.await?.0)
     }
 
     async fn status(&self) -> Result<pb::StatusResponse, KvError> {
         let call = |channel, request| async move { MaintenanceClient::new(channel).status(request).await };
-        self.read(pb::StatusRequest {}, call).await
+        self.read(Prefer::First, pb::StatusRequest {}, call).await
     }
 
     async fn watch_with_progress(
@@ -246,11 +274,12 @@ impl EtcdKv for GrpcKv {
         progress_requests: mpsc::Receiver<()>,
     ) -> Result<WatchStream, KvError> {
         let attempt_max = Duration::from_millis(WATCH_OPEN_ATTEMPT_MS_MAX);
-        let opened = self.run(Kind::Read, attempt_max, request, |channel, request| {
+        let opened = self.run((Kind::Read, Prefer::Any), attempt_max, request, |channel, request| {
             let client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
             watch::open(client, request.into_inner())
         });
-        Ok(opened.await?.into_stream(progress_requests))
+        let (opened, index) = opened.await?;
+        Ok(opened.into_stream(progress_requests, self.members.get(index).down_watch()))
     }
 }
 

@@ -60,7 +60,7 @@ pub trait EtcdKv: Send + Sync + 'static {
     async fn lease_keep_alive_once(&self, lease_id: i64) -> Result<pb::LeaseKeepAliveResponse, KvError>;
     async fn status(&self) -> Result<pb::StatusResponse, KvError>;
     /// Opens a watch. The first response has `created`; with `progress_notify` a response without events
-    /// says how far the watch is complete. Never resumes by itself: the caller knows its revision.
+    /// says how far the watch is complete. Never resumes by itself; [`crate::resume`] does.
     async fn watch(&self, request: pb::WatchCreateRequest) -> Result<WatchStream, KvError> {
         let (_, never) = mpsc::channel(1);
         self.watch_with_progress(request, never).await

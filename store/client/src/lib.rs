@@ -7,8 +7,11 @@ mod attempt;
 pub mod constants;
 mod grpc_kv;
 mod kv;
+mod members;
+mod resume;
 mod watch;
 
 pub use attempt::Verdict;
 pub use grpc_kv::{GrpcKv, GrpcKvOptions};
 pub use kv::{EtcdKv, KvError, WatchStream};
+pub use resume::resume;

@@ -1,7 +1,7 @@
 use futures::StreamExt;
 use keelstone_env::fault::{self, Point};
 use keelstone_etcd_api::pb::{self, watch_client::WatchClient, watch_request::RequestUnion};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::{transport::Channel, Request, Status, Streaming};
 
 use crate::{attempt::judge, constants::WATCH_REQUESTS_MAX, KvError, WatchStream};
@@ -37,7 +37,12 @@ pub(crate) async fn open(
 }
 
 impl OpenWatch {
-    pub(crate) fn into_stream(self, mut progress_requests: mpsc::Receiver<()>) -> WatchStream {
+    /// The watch's responses; an error once its member gives no sign of life.
+    pub(crate) fn into_stream(
+        self,
+        mut progress_requests: mpsc::Receiver<()>,
+        mut down: watch::Receiver<bool>,
+    ) -> WatchStream {
         let Self { requests, created, mut answers } = self;
         let stream = async_stream::stream! {
             let mut ended = created.canceled;
@@ -56,6 +61,7 @@ impl OpenWatch {
                         continue;
                     }
                     answer = answers.message() => answer,
+                    () = gone(&mut down) => Err(Status::unavailable("the member gives no sign of life")),
                 };
                 match answer {
                     Ok(Some(response)) => {
@@ -74,5 +80,12 @@ impl OpenWatch {
             }
         };
         stream.boxed()
+    }
+}
+
+/// Resolves when the member is down; never if nobody looks any more.
+async fn gone(down: &mut watch::Receiver<bool>) {
+    if down.wait_for(|down| *down).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -56,7 +56,13 @@ mod tests {
         }
         let mut text = String::new();
         histogram.write(&mut text, "x");
-        for line in ["x_bucket{le=\"0.001\"} 2", "x_bucket{le=\"0.004\"} 3", "x_bucket{le=\"8.192\"} 3", "x_bucket{le=\"+Inf\"} 4", "x_count 4"] {
+        for line in [
+            "x_bucket{le=\"0.001\"} 2",
+            "x_bucket{le=\"0.004\"} 3",
+            "x_bucket{le=\"8.192\"} 3",
+            "x_bucket{le=\"+Inf\"} 4",
+            "x_count 4",
+        ] {
             assert!(text.contains(&format!("{line}\n")), "{line}: {text}");
         }
     }
