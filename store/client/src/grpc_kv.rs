@@ -120,6 +120,7 @@ impl GrpcKv {
                 Kind::Read => end.min(Instant::now() + attempt_max),
                 Kind::Write => end,
             };
+            fault::pause(Point::ClientAttempt).await;
             let mut sent = Request::new(request.clone());
             sent.set_timeout(attempt_end.saturating_duration_since(Instant::now()));
             let (error, verdict) = match attempt(member, attempt_end, call(member.channel.clone(), sent)).await {

@@ -6,8 +6,8 @@
 
 mod admission;
 mod attributes;
-mod backup;
 mod auto_compaction;
+mod backup;
 mod client_listener;
 mod config;
 pub mod constants;

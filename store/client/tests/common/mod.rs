@@ -32,7 +32,7 @@ impl Etcd {
         Self::start_binary(find("ETCD", "/usr/bin/etcd")?, members).await
     }
 
-    /// As [`Etcd::start`], with etcd 3.5 if it is there (`.ci/etcd35` fetches it), else with what `start` finds.
+    /// As [`Etcd::start`], with etcd 3.5 if it is there (`.ci/etcd` fetches it), else with what `start` finds.
     pub async fn start_newest(members: usize) -> Option<Self> {
         match newest("etcd") {
             Some(binary) => Self::start_binary(binary, members).await,
@@ -98,11 +98,10 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// A binary of etcd 3.5 (`etcd`, `etcdctl`, `etcdutl`), where `.ci/etcd35` unpacks it.
+/// A binary of etcd 3.5 (`etcd`, `etcdctl`, `etcdutl`) in the folder `$ETCD35`, which `.ci/etcd` prints.
 pub fn newest(name: &str) -> Option<PathBuf> {
-    let cache = std::env::var_os("KEELSTONE_CACHE").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/keelstone")))?;
-    Some(cache.join("etcd-3.5.1").join(name)).filter(|path| path.exists())
+    let folder = PathBuf::from(std::env::var_os("ETCD35")?);
+    Some(folder.join(name)).filter(|path| path.exists())
 }
 
 /// The binary named by the variable, else the default path; `None`, said on the output, if it is not there.

@@ -73,3 +73,21 @@ impl Chunk {
         Ok(chunk)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// A checksum says nothing about who made it.
+        #[test]
+        fn any_bytes_with_a_right_checksum_are_read_or_refused(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..256),
+        ) {
+            let checked = [&crc32c::crc32c(&bytes).to_le_bytes()[..], &bytes[..]].concat();
+            if let Ok(chunk) = Chunk::decode_checked(&Bytes::from(checked)) {
+                chunk.pairs.iter().for_each(|pair| drop(pair.column()));
+            }
+        }
+    }
+}

@@ -4,6 +4,8 @@
 //! written by the descriptor again: no method is mapped by hand, and none behaves in another way than over gRPC.
 
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod json;
 mod routes;
 mod values;

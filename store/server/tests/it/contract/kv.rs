@@ -197,18 +197,21 @@ rows! {
         same!(decides(&client, over(1)).await?, false);
         Ok(())
     }
-    "Txn: success and failure, nested, one revision" => |client| {
+    "Txn: nested ones compare with what was before, and see what was written; one revision" => |client| {
         client.clear("kv14/").await?;
+        client.put("kv14/a", "1").await?;
         let inner = pb::TxnRequest {
             compare: vec![when("kv14/a", 0, 3, TargetUnion::Value("1".into()))],
             success: ops(vec![Op::RequestPut(put("kv14/b", "2")), Op::RequestRange(get("kv14/a"))]),
             failure: ops(vec![Op::RequestPut(put("kv14/b", "no"))]),
         };
-        let success = ops(vec![Op::RequestPut(put("kv14/a", "1")), Op::RequestTxn(inner)]);
+        let success = ops(vec![Op::RequestPut(put("kv14/a", "2")), Op::RequestTxn(inner)]);
         let answer = said(client.kv().txn(pb::TxnRequest { success, ..Default::default() }).await)?;
         holds!(answer.succeeded && answer.responses.len() == 2, answer);
         let Some(OpResponse::ResponseTxn(inner)) = &answer.responses[1].response else { return Err("no txn".into()) };
         holds!(inner.succeeded && inner.responses.len() == 2, inner);
+        let Some(OpResponse::ResponseRange(read)) = &inner.responses[1].response else { return Err("no range".into()) };
+        same!(read.kvs[0].value, "2");
         let (a, b) = (client.get("kv14/a").await?, client.get("kv14/b").await?);
         same!(a.kvs[0].mod_revision, b.kvs[0].mod_revision);
         Ok(())

@@ -1,5 +1,5 @@
 //! The same requests to a real etcd and to this store: answers, revisions, error codes, texts and watch events must
-//! be equal. etcd 3.5 is taken if `.ci/etcd35` has fetched it, else `$ETCD` or `/usr/bin/etcd`.
+//! be equal. etcd 3.5 is taken if `.ci/etcd` has fetched it, else `$ETCD` or `/usr/bin/etcd`.
 //!
 //! `$DIFFERENTIAL_PROGRAMS` and `$DIFFERENTIAL_SEED` choose how many random programs run and which ones.
 //! `make differential` runs 10,000.
@@ -82,6 +82,7 @@ async fn run(programs: u64, seed: u64) -> Option<usize> {
         steps += tree.current().len();
         if let Err(said) = pair.run(&tree.current()).await {
             pair.stop().await;
+            println!("seed {seed}: program {number} differs; looking for a smaller one\n{said}");
             let told = simplest(tree, said).await;
             panic!("program {number} of seed {seed}: {told}");
         }
