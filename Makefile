@@ -15,7 +15,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Builds RocksDB's library if it is not there, and tells cargo where it is.
 ROCKS := export ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" ROCKSDB_STATIC=1
 
-.PHONY: help install build up down demo test lint unit sim sim-short sim-long e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt differential
+.PHONY: help install build up down demo test lint unit sim sim-short sim-long e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt
 
 help: ## says what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,10 +45,6 @@ lint: install ## formatting, clippy with the determinism bans (licences and arro
 
 unit: install ## unit, golden, property, conformance and differential tests
 	@$(ROCKS) && export ETCD35="$$(.ci/etcd)" && cargo test --workspace
-
-differential: install ## 10,000 random programs of requests against a real etcd 3.5 and this store
-	@export ETCD35="$$(.ci/etcd)" && DIFFERENTIAL_PROGRAMS=$${DIFFERENTIAL_PROGRAMS:-10000} cargo test -p keelstone-store-server --test it -- \
-		differential::random --nocapture
 
 SIM := nice $(BIN)/keelstone-sim
 
