@@ -90,8 +90,8 @@ bench: install ## compares the store with etcd in one run (QUICK=1: a few minute
 figures: build ## the other figures, on a cluster of its own (root)
 	@$(BIN)/keelstone-chaos bench --keelstone $(BIN)/keelstone
 
-bugs: ## the ledger of bugs found
-	@cat docs/bugs.md
+bugs: build ## puts known bugs of other systems back, one at a time, and counts the seeds that find them
+	$(SIM) --bugs
 
 fmt: ## formats the code
 	cargo fmt --all

@@ -5,6 +5,7 @@
 //! rest and agree (liveness). One seed per OS process; the same seed and binary give the same event hash.
 
 mod batch;
+mod bugs;
 mod clock;
 pub mod constants;
 mod faults;
@@ -24,6 +25,7 @@ mod store;
 mod trace;
 
 pub use batch::{Batch, Batched};
+pub use bugs::{Finding, Hunt};
 pub use options::{Options, Plant, Scenario};
 pub use plan::Plan;
 pub use report::Report;

@@ -3,7 +3,8 @@
 use std::{ops::RangeInclusive, path::PathBuf, process::ExitCode, time::Duration, time::Instant};
 
 use clap::Parser;
-use keelstone_sim::{run, shrink, write_case, Batch, Options, Plan, Plant, Scenario};
+use keelstone_env::bug::Bug;
+use keelstone_sim::{run, shrink, write_case, Batch, Hunt, Options, Plan, Plant, Scenario};
 
 /// Deep futures of a debug build need more than a thread's usual stack.
 const STACK_BYTES: usize = 256 << 20;
@@ -13,7 +14,7 @@ const STACK_BYTES: usize = 256 << 20;
 #[command(name = "keelstone-sim", version)]
 struct Arguments {
     /// Run this one seed in this process.
-    #[arg(long, required_unless_present_any = ["seeds", "case"])]
+    #[arg(long, required_unless_present_any = ["seeds", "case", "bugs"])]
     seed: Option<u64>,
     /// Run these seeds (`A..B`, both included), each in a process of its own.
     #[arg(long, value_parser = range, conflicts_with_all = ["seed", "case"])]
@@ -42,8 +43,20 @@ struct Arguments {
     #[arg(long, value_enum, default_value = "mixed")]
     scenario: Scenario,
     /// Put a defect in, which the checks must find.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = Plant::parse)]
     plant: Option<Plant>,
+    /// Put every known bug back, one at a time, and count the seeds that are needed to find it.
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "case", "plant"])]
+    bugs: bool,
+    /// With --bugs: only this one, by its id.
+    #[arg(long, requires = "bugs", value_parser = bug)]
+    only: Option<Bug>,
+    /// With --bugs: look for each so often, each time with other seeds.
+    #[arg(long, requires = "bugs", default_value_t = 5)]
+    samples: u64,
+    /// With --bugs: seeds per sample at most.
+    #[arg(long, requires = "bugs", default_value_t = 200)]
+    seeds_max: u64,
     /// Write every hashed event to this file.
     #[arg(long, conflicts_with = "seeds")]
     dump: Option<PathBuf>,
@@ -56,7 +69,7 @@ struct Arguments {
     /// If it fails, make the case smaller and write it to this file.
     #[arg(long, conflicts_with = "seeds")]
     shrink: Option<PathBuf>,
-    /// With --shrink: runs at most.
+    /// With --shrink, or for each bug: runs at most.
     #[arg(long, default_value_t = 150)]
     shrink_trials: u64,
     /// Print how often each fault point was reached and each sight seen.
@@ -74,8 +87,18 @@ fn range(text: &str) -> Result<RangeInclusive<u64>, String> {
     Ok(first..=last)
 }
 
+fn bug(id: &str) -> Result<Bug, String> {
+    Bug::by_id(id).ok_or_else(|| {
+        let known: Vec<&str> = Bug::ALL.iter().map(|bug| bug.id()).collect();
+        format!("known are {}", known.join(", "))
+    })
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.bugs {
+        return hunt(&arguments);
+    }
     if let Some(seeds) = &arguments.seeds {
         return many(&arguments, seeds.clone());
     }
@@ -127,6 +150,25 @@ fn one(options: &Options, plan: Plan, counts: bool) -> ExitCode {
     };
     eprintln!("seed {seed} ({name}, commit {}): {story}\nrun it again: {}", commit(), options.replay());
     ExitCode::FAILURE
+}
+
+fn hunt(arguments: &Arguments) -> ExitCode {
+    let Arguments { only, samples, seeds_max, shrink_trials, .. } = *arguments;
+    match (Hunt { only, samples, seeds_max, shrink_trials }).run(|finding| println!("{finding}")) {
+        Err(error) => {
+            eprintln!("a process could not be started: {error}");
+            ExitCode::from(2)
+        }
+        Ok(findings) => {
+            let found = findings.iter().filter(|finding| finding.found()).count();
+            println!("{found} of {} known bugs were found in every sample", findings.len());
+            if found == findings.len() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
 }
 
 /// The commit of the working folder, with a `+` if something was changed since.

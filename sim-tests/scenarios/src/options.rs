@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use keelstone_env::bug::Bug;
+
 /// What runs on the simulated hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
@@ -31,26 +33,30 @@ impl Scenario {
 }
 
 /// A defect put in on purpose, which the checks must find.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
     /// The masters' disks answer syncs without doing anything for a while; then the power goes everywhere.
     LostWrite,
     /// A watch leaves out an answer.
     SkippedWatch,
+    /// A known bug of another system is put back.
+    Known(Bug),
 }
 
 impl Plant {
     /// # Errors
     /// If there is no such defect.
     pub fn parse(name: &str) -> Result<Self, String> {
-        let all = [Self::LostWrite, Self::SkippedWatch];
-        all.into_iter().find(|plant| plant.name() == name).ok_or_else(|| format!("there is no plant {name:?}"))
+        let known = Bug::ALL.iter().map(|bug| Self::Known(*bug));
+        let mut all = [Self::LostWrite, Self::SkippedWatch].into_iter().chain(known);
+        all.find(|plant| plant.name() == name).ok_or_else(|| format!("there is no plant {name:?}"))
     }
 
     pub fn name(self) -> &'static str {
         match self {
             Self::LostWrite => "lost-write",
             Self::SkippedWatch => "skipped-watch",
+            Self::Known(bug) => bug.id(),
         }
     }
 }

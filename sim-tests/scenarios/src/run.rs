@@ -1,6 +1,7 @@
 use std::{fs::File, io::BufWriter, sync::Arc};
 
 use keelstone_checkers::Violation;
+use keelstone_env::bug;
 use keelstone_world::{Determinism, EventHash};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, Layer};
 
@@ -11,7 +12,7 @@ use crate::{
     simulation::Shared,
     stack, store,
     trace::Trace,
-    Options, Plan, Report, Scenario,
+    Options, Plan, Plant, Report, Scenario,
 };
 
 /// How a run ended.
@@ -39,6 +40,10 @@ pub fn run(options: &Options, plan: Plan) -> std::io::Result<Ended> {
     let _determinism = Determinism::start(plan.seed);
     let points = Points::new(plan.seed, plan.knobs.points_percent);
     let _points = points.install();
+    let _bug = match plan.plant {
+        Some(Plant::Known(known)) => Some(bug::plant(known)),
+        _ => None,
+    };
     let trace = options.trace.as_ref().map(|_| Trace::default());
     let leaders = Leaders::default();
     let subscriber = tracing_subscriber::registry()

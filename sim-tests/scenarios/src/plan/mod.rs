@@ -20,6 +20,7 @@ use std::{fmt, io};
 
 pub use knobs::Knobs;
 
+use keelstone_env::bug::Bug;
 use keelstone_world::SeededRandom;
 
 use crate::{
@@ -67,7 +68,8 @@ impl Plan {
             Scenario::Stack | Scenario::Mixed => stack::fault_hosts(),
         };
         let mut faults = faults::draw(options.seed, &hosts);
-        if options.plant == Some(Plant::LostWrite) {
+        // A store restored from an older copy is one whose disks had forgotten the newest writes.
+        if matches!(options.plant, Some(Plant::LostWrite | Plant::Known(Bug::RestoreRewinds))) {
             plant_lost_write(&mut faults, &hosts);
         }
         let all = match scenario {
