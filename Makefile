@@ -57,8 +57,12 @@ sim-short: build ## five minutes of simulations, as `make test` runs them
 sim-long: build ## simulations until it is stopped; it goes on where it was (the seeds done are in sim.done)
 	$(SIM) --seeds 1000..1000000 --jobs 2 --done sim.done
 
+# What needs kubectl is left out, and said to be, where there is none (KUBECTL=/path/to/kubectl names one).
+with-kubectl = @if [ -n "$$KUBECTL" ] || command -v kubectl >/dev/null; then set -x; $(1); \
+	else echo "LEFT OUT, there is no kubectl on PATH: $(1)"; fi
+
 e2e: build ## every kubectl that is found against a real cluster
-	$(BIN)/keelstone-chaos kubectl-e2e --keelstone $(BIN)/keelstone
+	$(call with-kubectl,$(BIN)/keelstone-chaos kubectl-e2e --keelstone $(BIN)/keelstone)
 
 # One seed, all faults that work here, then every planted defect must be found in its history.
 define chaos-store
@@ -68,11 +72,11 @@ define chaos-store
 endef
 
 chaos: build ## real processes under faults that overlap: SEED=n; report in CHAOS=folder (root)
-	$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone
+	$(call with-kubectl,$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone)
 	$(call chaos-store,400,--overlap)
 
 chaos-short: build ## the same with a minute of faults, as in `make test`
-	$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone
+	$(call with-kubectl,$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone)
 	$(call chaos-store,60)
 
 chaos-long: build ## seed after seed, for HOURS=n, until something is violated
