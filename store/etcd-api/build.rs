@@ -1,4 +1,5 @@
 //! Compiles the contract's `.proto` text without protoc.
+#![allow(clippy::disallowed_methods, reason = "a build script writes files")]
 
 use prost::Message;
 

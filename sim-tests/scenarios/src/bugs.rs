@@ -100,6 +100,10 @@ impl Hunt {
             for seed in first..first + self.seeds_max {
                 let options = Options { plant: Some(Plant::Known(bug)), ..Options::new(seed, scenario(bug)) };
                 let Some(invariant) = broken(&options)? else { continue };
+                // A seed that fails without the bug says nothing of it.
+                if broken(&Options { plant: None, ..options.clone() })?.is_some() {
+                    continue;
+                }
                 *finding.invariants.entry(invariant).or_default() += 1;
                 needed = Some(seed - first + 1);
                 if finding.smallest.is_none() && self.shrink_trials > 0 {

@@ -14,7 +14,10 @@ use turmoil::net::TcpStream;
 
 /// The open connections of one host, so that they can be reset in mid-stream.
 #[derive(Clone, Default)]
-pub struct Connections(Arc<Mutex<Vec<(String, Weak<Cut>)>>>);
+pub struct Connections(Arc<Mutex<Open>>);
+
+/// The peer of each, and what cuts it.
+type Open = Vec<(String, Weak<Cut>)>;
 
 #[derive(Default)]
 struct Cut {

@@ -93,9 +93,11 @@ impl State {
             self.mvcc.range(request).map_err(|error| error.to_string().into())
         };
         let from = |number| pb::RangeRequest { key: key(number), range_end: "l".into(), ..Default::default() };
-        bench("get", 20_000, &|i| {
-            Ok(range(&pb::RangeRequest { key: key(i), ..Default::default() })?.kvs.len() as i64)
-        })?;
+        bench(
+            "get",
+            20_000,
+            &|i| Ok(range(&pb::RangeRequest { key: key(i), ..Default::default() })?.kvs.len() as i64),
+        )?;
         bench("page of 500 with count", 500, &|i| Ok(range(&pb::RangeRequest { limit: 500, ..from(i) })?.count))?;
         bench("count", 2_000, &|i| Ok(range(&pb::RangeRequest { count_only: true, ..from(i) })?.count))?;
         let revision = (self.mvcc.revision() - 10_000).max(1);

@@ -19,7 +19,8 @@ use crate::{
 };
 
 const CLIENTS: usize = 50;
-const KINDS: [&str; 5] = ["/registry/pods/", "/registry/nodes/", "/registry/leases/", "/registry/events/", "/registry/cm/"];
+const KINDS: [&str; 5] =
+    ["/registry/pods/", "/registry/nodes/", "/registry/leases/", "/registry/events/", "/registry/cm/"];
 const OBJECTS_PER_KIND: u64 = 500;
 const OBJECT_BYTES: usize = 1_024;
 const LIST_LIMIT: i64 = 100;

@@ -36,13 +36,7 @@ pub async fn measure(systems: &[System], plan: &Plan, dir: &Path) -> Outcome<Tab
     Ok(table)
 }
 
-async fn steady_rows(
-    table: &mut Table,
-    systems: &[System],
-    members: usize,
-    plan: &Plan,
-    dir: &Path,
-) -> Outcome<()> {
+async fn steady_rows(table: &mut Table, systems: &[System], members: usize, plan: &Plan, dir: &Path) -> Outcome<()> {
     let rows: Vec<Row> =
         steady::all().into_iter().filter(|row| row.members == members && plan.wants(row.name)).collect();
     if rows.is_empty() {

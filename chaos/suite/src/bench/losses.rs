@@ -143,7 +143,7 @@ impl Losses {
         let acting = self.holder("kube-scheduler").await;
         let controllers = self.holder("kube-controller-manager").await;
         println!("  store led by {leader}, scheduler on {acting:?}, controllers on {controllers:?}");
-        Ok(if round % 2 == 0 { leader } else { acting.unwrap_or(leader) })
+        Ok(if round.is_multiple_of(2) { leader } else { acting.unwrap_or(leader) })
     }
 
     async fn master(&self, round: u32, table: &mut Table) -> Outcome<()> {

@@ -7,6 +7,7 @@ mod settle;
 mod workloads;
 
 use std::{
+    rc::Rc,
     sync::{atomic::Ordering::Relaxed, Arc},
     time::Duration,
 };
@@ -63,12 +64,12 @@ pub fn run(plan: &Arc<Plan>, shared: &Shared, report: &mut Report) -> Result<(),
         counts: Arc::default(),
     };
     let log = Log::new(LOG_FIRST, LOG_END);
-    let workloads = Arc::new(workloads);
+    let workloads = Rc::new(workloads);
     let scenario = Scenario {
         clients: clients.clone(),
         members: members.clone(),
         log: log.clone(),
-        workloads: Arc::clone(&workloads),
+        workloads: Rc::clone(&workloads),
     };
     sim.client(CLIENT, scenario.run());
     let mut nemesis = Nemesis::new(plan.seed, hosts, members.clone(), plan.faults.clone());
@@ -89,7 +90,7 @@ struct Scenario {
     clients: Clients,
     members: Members,
     log: Log,
-    workloads: Arc<Vec<Box<dyn workloads::Workload>>>,
+    workloads: Rc<Vec<Box<dyn workloads::Workload>>>,
 }
 
 impl Scenario {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{stream::BoxStream, StreamExt};
+use futures::{future::BoxFuture, stream::BoxStream, StreamExt};
 use keelstone_env::{DiskFile, Env, OpenMode};
 use keelstone_etcd_api::mvccpb::{self, event::EventType};
 use serde::{Deserialize, Serialize};
@@ -201,7 +201,7 @@ impl Recorder {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_leases = self.env.now() + LEASE_INTERVAL;
         // A new full backup is taken beside the log.
-        let mut full: Option<std::pin::Pin<Box<dyn Future<Output = Result<i64, Broken>> + Send + '_>>> = None;
+        let mut full: Option<BoxFuture<'_, Result<i64, Broken>>> = None;
         loop {
             tokio::select! {
                 biased;

@@ -85,7 +85,7 @@ rows! {
     }
     "MoveLeader: on the leader alone, to a voter alone; to itself is nothing" => |client| {
         let status = said(client.maintenance().status(pb::StatusRequest {}).await)?;
-        let own = status.header.clone().unwrap_or_default().member_id;
+        let own = status.header.unwrap_or_default().member_id;
         if own != status.leader {
             let to_leader = pb::MoveLeaderRequest { target_id: status.leader };
             fails(client.maintenance().move_leader(to_leader).await, ApiError::NotLeader)?;
