@@ -49,14 +49,14 @@ impl System {
         let mut command = Command::new(&self.binary);
         let client = format!("127.0.0.1:{}", member.client_port);
         match self.kind {
-            Kind::Etcd => {
+            Kind::Etcd | Kind::Keelstone => {
                 let (client, peer) = (format!("http://{client}"), format!("http://127.0.0.1:{}", member.peer_port));
+                if self.kind == Kind::Keelstone {
+                    command.arg("store");
+                }
                 command.args(["--name", member.name, "--log-level", "error", "--quota-backend-bytes", "8589934592"]);
                 command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
                 command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-            }
-            Kind::Keelstone => {
-                command.args(["store", "--name", member.name, "--listen-client", &client]);
             }
             Kind::Example => {
                 command.args(["--name", member.name, "--listen-client", &client, "--engine", "rocks"]);

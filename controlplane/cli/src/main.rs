@@ -6,6 +6,7 @@
 
 mod balancer;
 mod commands;
+mod etcd;
 mod kubeconfig;
 mod pki;
 mod probe;
@@ -35,7 +36,8 @@ enum Command {
     Kill(up::KillArguments),
     /// Runs a master: store member, API server, scheduler and controllers.
     Server(Box<commands::server::ServerArguments>),
-    /// Runs a member of the store alone, for etcd clients.
+    /// Runs a member of the store alone, in etcd's place: with etcd's flags.
+    #[command(disable_help_flag = true)]
     Store(commands::store::StoreArguments),
     /// Runs an API server alone, on a store of its own kind or on an etcd.
     Apiserver(Box<commands::apiserver::ApiserverArguments>),
@@ -73,7 +75,16 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let program = arguments.next().unwrap_or_default();
+    if std::path::Path::new(&program).file_name().is_some_and(|name| name == "etcd") {
+        // A link of this name stands in for etcd in unit files, scripts and test beds.
+        return etcd::run(&arguments.collect::<Vec<_>>());
+    }
     let command = Arguments::parse().command;
+    if let Command::Store(store) = &command {
+        return etcd::run(&store.arguments);
+    }
     if let Command::ContainerShim { dir } = &command {
         // Before any thread is started: the shim makes namespaces.
         return ExitCode::from(u8::try_from(keelstone_agent::runtime::process::shim_main(dir)).unwrap_or(1));
@@ -87,13 +98,13 @@ fn main() -> ExitCode {
         Command::Status(arguments) => up::status(&arguments),
         Command::Kill(arguments) => up::kill(&arguments),
         Command::Server(arguments) => run(commands::server::run(*arguments)),
-        Command::Store(arguments) => run(commands::store::run(arguments)),
         Command::Apiserver(arguments) => run(commands::apiserver::run(*arguments)),
         Command::Scheduler(arguments) => run(commands::leading::scheduler(arguments)),
         Command::ControllerManager(arguments) => run(commands::leading::controllers(arguments)),
         Command::Agent(arguments) => run(commands::agent::run(*arguments)),
         Command::Balancer(arguments) => run(commands::balancer::run(arguments)),
-        Command::ContainerShim { .. } => Ok(()),
+        // These have their own way, above.
+        Command::Store(_) | Command::ContainerShim { .. } => Ok(()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
