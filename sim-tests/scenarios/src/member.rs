@@ -103,10 +103,10 @@ impl Members {
             let (index, hash) = member.mvcc.state_hash();
             hashes.observe(name, index, hash)?;
         }
-        // A member that is down has what its last life made durable; one whose log has failed tells nothing.
+        // A member that is down, or whose log has failed, has what its last life made durable.
         let ends: Vec<(&str, u64)> =
             members.iter().map(|(name, member)| (name.as_str(), member.raft.durable_end())).collect();
-        if *damaged || ends.iter().any(|(_, end)| *end == 0) {
+        if *damaged {
             return Ok(());
         }
         members.iter().try_for_each(|(name, member)| {

@@ -157,12 +157,10 @@ impl RaftNode {
         self.core().status.borrow().clone()
     }
 
-    /// Every entry before this index is durable on this member, in its log or in its state.
+    /// Every entry before this index was durable on this member, in its log or in the state that replaced it, also
+    /// if the log has failed since.
     pub fn durable_end(&self) -> u64 {
-        let core = self.core();
-        let logged = core.wal.durable_end();
-        let applied = core.mvcc.applied();
-        logged.max(if applied.log_id.is_empty() { 0 } else { applied.index + 1 })
+        self.core().wal.durable_end()
     }
 
     pub fn status_watch(&self) -> watch::Receiver<RaftStatus> {

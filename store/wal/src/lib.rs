@@ -47,7 +47,9 @@
 //! frame says how much was durable when it was written: if an invalid frame at offset `o` of the LAST
 //! segment is followed by a valid one whose `synced` is beyond `o`, durable data was damaged and opening
 //! fails; otherwise the invalid rest was never acknowledged and is cut. In any other segment every invalid
-//! byte is damage. The salt keeps bytes that a client stored from passing for a frame.
+//! byte is damage. Damage to the very last frame cannot be told from a torn write. What recovery keeps beyond
+//! the last `synced` is written and synced again: after a failed sync the kernel may show bytes that the disk
+//! does not have. The salt keeps bytes that a client stored from passing for a frame.
 
 mod codec;
 pub mod constants;

@@ -46,6 +46,8 @@ pub(crate) fn recover(env: &Env, dir: &Path) -> Result<Recovered, WalError> {
         None => OpenSegment::create(env, dir, 1, &memory.marks)?,
     };
     check_beginning(dir, &memory)?;
+    // The last life may have failed between the rename of a segment and this.
+    disk.sync_dir(dir)?;
     memory.durable = memory.last().map_or(0, |(index, _)| index + 1).max(memory.durable);
     Ok(Recovered { memory, current, closed })
 }
@@ -107,6 +109,10 @@ struct Scan {
     length: u64,
     file_bytes: u64,
     index_max: u64,
+    /// The whole segment, as the kernel shows it.
+    content: Bytes,
+    /// Offset below which the segment itself says that all is durable.
+    synced: u64,
 }
 
 /// Replays one segment into `memory`.
@@ -117,7 +123,9 @@ fn scan(env: &Env, path: &Path, sequence: u64, last: bool, memory: &mut Memory) 
         return Err(corrupt(path, 0, format!("the segment says it is number {found}")));
     }
     let file_bytes = content.len() as u64;
-    let mut scan = Scan { salt, frames: 0, length: codec::HEADER_BYTES as u64, file_bytes, index_max: 0 };
+    let length = codec::HEADER_BYTES as u64;
+    let mut scan =
+        Scan { salt, frames: 0, length, file_bytes, index_max: 0, content: content.clone(), synced: length };
     let mut at = codec::HEADER_BYTES;
     while at < content.len() {
         let frame = codec::frame_at(&content, at, salt).filter(|frame| frame.number == scan.frames);
@@ -129,6 +137,8 @@ fn scan(env: &Env, path: &Path, sequence: u64, last: bool, memory: &mut Memory) 
             replay(path, sequence, &frame, record, memory, &mut scan.index_max)?;
         }
         at = frame.end();
+        // A segment gets its name only after its first frame is durable.
+        scan.synced = scan.synced.max(if scan.frames == 0 { at as u64 } else { frame.synced });
         scan.frames += 1;
         scan.length = at as u64;
     }
@@ -204,7 +214,10 @@ fn open_for_append(env: &Env, dir: &Path, sequence: u64, scan: Scan) -> Result<O
     if scan.length < scan.file_bytes {
         file.set_len(scan.length)?;
     }
-    // What was written but not synced before the crash counts from now on.
+    // What was written but not synced before the crash counts from now on. After a sync that failed the kernel may
+    // show bytes that the disk does not have, and call them clean: only bytes that are written again are synced.
+    let (synced, end) = (scan.synced.min(scan.length), scan.length);
+    file.write_all_at(&scan.content[synced as usize..end as usize], synced)?;
     file.sync()?;
     Ok(OpenSegment {
         file,

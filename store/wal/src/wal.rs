@@ -200,9 +200,9 @@ impl Wal {
         self.durably(|_, done| Operation::Sync { done }).await
     }
 
-    /// Every entry before this index is durable; 0 after a failure.
+    /// Every entry before this index is durable. What was before a failure still is after it.
     pub fn durable_end(&self) -> u64 {
-        self.shared.durable.borrow().as_ref().copied().unwrap_or(0)
+        self.shared.memory().durable
     }
 
     /// Waits until entry `index` is durable.

@@ -15,7 +15,10 @@
 //!   violation unless its disk had been made to fail.
 //! - disk ([`disk`]): `slow_disk`, `full_disk`, `io_errors`, and for good: `bit_flip`, `misdirect`. Lasting damage
 //!   falls on one host of each run (the expendable one): what the others synced stays, so a quorum is
-//!   recoverable. A host that refuses its damaged disk stays away; one that serves must be right.
+//!   recoverable. A host that refuses its damaged disk stays away; one that serves must be right. The end of a
+//!   file that grows is spared until something is synced behind it: a log whose last record is altered or missing
+//!   looks like one whose last write was cut short, and was acknowledged or not. Nobody can tell; together with one
+//!   other host that lags, an acknowledged write would be gone, so this is beyond what a quorum of three survives.
 //! - time ([`clock`]): `clock_jump`, `clock_drift` (wall clocks), `fast_timers` (monotonic time up to 2 % fast).
 //!   Wall clocks differ from the beginning. Timers never run slow and processes never stop between two awaits:
 //!   `freeze` holds a host's messages and disk, but its timers go on.
@@ -172,6 +175,7 @@ impl Nemesis {
         }
         if !self.down.contains_key(host) {
             sim.crash(host);
+            self.hosts[host].disk.process_ended();
             self.crashes.push((sim.elapsed(), host.to_owned()));
         }
         self.down.insert(host.to_owned(), until);

@@ -8,12 +8,14 @@
 //! | `lying_sync` (planted) | nothing | what was synced before |
 //! | [`SimDisk::flip_bit`] | nothing until it reads | a bit of synced data is wrong for good |
 //! | [`SimDisk::misdirect_next_write`] | nothing until it reads | a write is in the wrong place for good |
+//!
+//! The last two spare the end of a file that grows: see `Inode::damageable` and `State::bring_back_astray`.
 
 use std::io::{self, ErrorKind};
 
 use keelstone_env::Random;
 
-use super::{apply, Change, SimDisk, State};
+use super::{apply, Change, Inode, SimDisk, State};
 
 /// What goes wrong while it is set.
 #[derive(Clone, Debug, Default)]
@@ -101,16 +103,30 @@ impl State {
 
     /// The write goes to another file, or to another place of the same one.
     pub(super) fn misdirected(&mut self, id: u64, change: &Change) -> Option<(u64, Change)> {
-        let Change::Write { data, .. } = change else { return None };
+        let Change::Write { offset: begin, data } = change else { return None };
         if !std::mem::take(&mut self.misdirect_next) {
             return None;
         }
-        let others: Vec<u64> = self.inodes.iter().filter(|(_, i)| !i.current.is_empty()).map(|(id, _)| *id).collect();
-        let target = others.get(self.random.below(others.len() as u64) as usize).copied().unwrap_or(id);
-        let length = self.inodes.get(&target).map_or(0, |i| i.current.len());
-        let offset = self.random.below(length.max(1) as u64) as usize;
+        let others: Vec<u64> = self.inodes.iter().filter(|(_, i)| i.damageable() > 0).map(|(id, _)| *id).collect();
+        let target = others.get(self.random.below(others.len() as u64) as usize).copied()?;
+        let room = self.inodes.get(&target).map_or(0, Inode::damageable);
+        let offset = self.random.below(room as u64) as usize;
+        if *begin > 0 {
+            self.astray = Some((id, change.clone()));
+        }
         self.damage.push(Damage { path: self.path_of(target), offset: offset as u64 });
-        Some((target, Change::Write { offset, data: data.clone() }))
+        let data = data[..data.len().min(room - offset)].to_vec();
+        Some((target, Change::Write { offset, data }))
+    }
+
+    /// The process ends while nothing durable lies behind a write that went astray. A log that lacks its end looks
+    /// like one that was never written: nobody can tell them apart, so the write is where it belongs after all.
+    pub(super) fn bring_back_astray(&mut self) {
+        let Some((id, change)) = self.astray.take() else { return };
+        if let Some(inode) = self.inodes.get_mut(&id) {
+            apply(&mut inode.durable, &change, usize::MAX);
+            apply(&mut inode.current, &change, usize::MAX);
+        }
     }
 
     fn path_of(&self, id: u64) -> String {
@@ -140,6 +156,11 @@ impl SimDisk {
         self.state().power_gone = false;
     }
 
+    /// The process that used the disk has ended; the power stays.
+    pub fn process_ended(&self) {
+        self.state().bring_back_astray();
+    }
+
     /// The next write goes somewhere else.
     pub fn misdirect_next_write(&self) {
         self.state().misdirect_next = true;
@@ -156,8 +177,8 @@ impl SimDisk {
             .copied()
             .collect();
         let id = *files.get(state.random.below(files.len() as u64) as usize)?;
-        let (length, bit) = (state.inodes.get(&id)?.durable.len(), state.random.below(8));
-        let offset = state.random.below(length as u64) as usize;
+        let (room, bit) = (state.inodes.get(&id)?.damageable(), state.random.below(8));
+        let offset = state.random.below(room as u64) as usize;
         let inode = state.inodes.get_mut(&id)?;
         inode.durable[offset] ^= 1 << bit;
         // The process sees it too, unless it has written there since.

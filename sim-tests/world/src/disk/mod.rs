@@ -37,6 +37,8 @@ struct State {
     power_gone: bool,
     misdirect_next: bool,
     damage: Vec<Damage>,
+    /// An appended write that went elsewhere, while nothing durable lies behind its place.
+    astray: Option<(u64, Change)>,
 }
 
 #[derive(Default)]
@@ -44,11 +46,24 @@ struct Inode {
     current: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// Length before the last sync that made the file longer; 0 if it was written at once.
+    settled: usize,
 }
 
+#[derive(Clone)]
 enum Change {
     Write { offset: usize, data: Vec<u8> },
     SetLength(usize),
+}
+
+impl Change {
+    /// Where it ends in the file.
+    fn end(&self) -> usize {
+        match self {
+            Self::Write { offset, data } => offset + data.len(),
+            Self::SetLength(length) => *length,
+        }
+    }
 }
 
 impl Inode {
@@ -56,6 +71,7 @@ impl Inode {
     fn lose_unsynced(&mut self, random: &SeededRandom) {
         let kept = random.below(self.pending.len() as u64 + 1) as usize;
         let torn = random.chance(50);
+        let length = self.durable.len();
         for (i, change) in self.pending.drain(..).enumerate().take(kept + usize::from(torn)) {
             let keep_bytes = match &change {
                 Change::Write { data, .. } if i == kept => random.below(data.len() as u64 + 1) as usize,
@@ -64,7 +80,31 @@ impl Inode {
             };
             apply(&mut self.durable, &change, keep_bytes);
         }
+        // What a crash happened to keep was never synced: it does not vouch for what lies before it.
+        let grown = self.settled == 0 && self.durable.len() > length;
+        self.settled = if grown { length } else { self.settled.min(self.durable.len()) };
         self.current.clone_from(&self.durable);
+    }
+
+    fn sync(&mut self) {
+        let mut kept = self.durable.len();
+        for change in self.pending.drain(..) {
+            if let Change::SetLength(length) = change {
+                kept = kept.min(length);
+            }
+            apply(&mut self.durable, &change, usize::MAX);
+        }
+        self.settled = if self.durable.len() > kept { kept } else { self.settled.min(kept) };
+    }
+
+    /// How many of the first durable bytes may be damaged. Damage to the end of a file that grows looks like a write
+    /// that a crash cut short: nobody can tell them apart, so the end is spared until something is synced behind it.
+    fn damageable(&self) -> usize {
+        if self.settled == 0 {
+            self.durable.len()
+        } else {
+            self.settled
+        }
     }
 }
 
@@ -112,6 +152,7 @@ impl SimDisk {
             power_gone: false,
             misdirect_next: false,
             damage: Vec::new(),
+            astray: None,
         })))
     }
 
@@ -142,6 +183,7 @@ impl SimDisk {
 
 impl State {
     fn lose_unsynced(&mut self) {
+        self.bring_back_astray();
         let kept = self.random.below(self.pending_names.len() as u64 + 1) as usize;
         for change in self.pending_names.drain(..).take(kept) {
             apply_names(&mut self.durable_names, &change);
@@ -338,9 +380,9 @@ impl DiskFile for SimFile {
                 return Ok(());
             }
             let inode = state.inodes.get_mut(&id).ok_or(ErrorKind::NotFound)?;
-            for change in inode.pending.drain(..) {
-                apply(&mut inode.durable, &change, usize::MAX);
-            }
+            inode.sync();
+            let length = inode.durable.len();
+            state.astray.take_if(|(of, change)| *of == id && change.end() < length);
             Ok(())
         })
     }

@@ -109,6 +109,47 @@ fn a_misdirected_write_is_somewhere_else() {
     assert_ne!(disk.read(Path::new("/d/a")).unwrap(), b"aaaaaaaabb");
 }
 
+fn append(disk: &SimDisk, path: &str, text: &str) {
+    let mut file = disk.open(Path::new(path), OpenMode::Write).unwrap();
+    let end = file.len().unwrap();
+    file.write_all_at(text.as_bytes(), end).unwrap();
+    file.sync().unwrap();
+}
+
+#[test]
+fn a_bit_is_flipped_only_before_something_that_was_synced_later() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed, "h");
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        write(&disk, "/d/a", "head", true);
+        append(&disk, "/d/a", "first");
+        assert!(disk.flip_bit().unwrap().offset < 4);
+        append(&disk, "/d/a", "second");
+        assert!(disk.flip_bit().unwrap().offset < 9);
+    }
+}
+
+#[test]
+fn an_appended_write_is_lost_only_behind_something_that_was_synced() {
+    for goes_on in [false, true] {
+        let disk = SimDisk::new(5, "h");
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        disk.write_atomically(Path::new("/d/other"), b"untouched").unwrap();
+        disk.write_atomically(Path::new("/d/a"), b"head").unwrap();
+        disk.misdirect_next_write();
+        let mut file = disk.open(Path::new("/d/a"), OpenMode::Write).unwrap();
+        file.write_all_at(b"lost", 4).unwrap();
+        file.sync().unwrap();
+        if goes_on {
+            file.write_all_at(b"more", 8).unwrap();
+            file.sync().unwrap();
+        }
+        disk.process_ended();
+        let content = disk.read(Path::new("/d/a")).unwrap();
+        assert_eq!(content.get(4..8) != Some(b"lost"), goes_on, "{content:?}");
+    }
+}
+
 #[test]
 fn a_sync_that_failed_may_have_dropped_the_data_for_good() {
     let mut lost = 0;

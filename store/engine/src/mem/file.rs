@@ -31,13 +31,12 @@ impl EngineFile {
         let path = dir.join("engine.mem");
         let mut this = Self { disk, path, file: None, length: 0 };
         let columns = if this.disk.exists(&this.path) { this.load()? } else { Columns::default() };
-        if this.file.is_none() {
-            this.rewrite(&columns)?;
-        }
+        // Also what was found whole: after a sync that failed the kernel may show bytes that the disk does not have.
+        this.rewrite(&columns)?;
         Ok((this, columns))
     }
 
-    fn load(&mut self) -> Result<Columns, EngineError> {
+    fn load(&self) -> Result<Columns, EngineError> {
         let content = Bytes::from(self.disk.read(&self.path).map_err(EngineError::Io)?);
         if !content.starts_with(FORMAT) {
             return Err(EngineError::Corrupt(format!("{}: unknown format", self.path.display())));
@@ -48,14 +47,11 @@ impl EngineFile {
             let rest = content.slice(at..);
             let Some((payload, length)) = frame::parse(&rest) else {
                 self.check_torn(&rest, at)?;
-                // The tail goes, together with any garbage, by a rewrite.
                 return Ok(columns);
             };
             columns.apply(&frame::decode_batch(payload)?);
             at += length;
         }
-        self.file = Some(self.disk.open(&self.path, OpenMode::Write).map_err(EngineError::Io)?);
-        self.length = at as u64;
         Ok(columns)
     }
 
