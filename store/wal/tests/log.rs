@@ -405,7 +405,7 @@ async fn verification_reads_all_and_changes_nothing() {
     assert_eq!(keelstone_wal::verify(&env, dir.path()).unwrap().torn_bytes, 3);
     assert_eq!(env.disk().read(&path).unwrap(), torn);
     let mut bad = whole.clone();
-    bad[60] ^= 1;
+    bad[40] ^= 1;
     env.disk().write_atomically(&path, &bad).unwrap();
     assert!(keelstone_wal::verify(&env, dir.path()).is_err());
 }
