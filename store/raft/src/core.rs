@@ -62,7 +62,8 @@ impl Core {
     pub(crate) async fn write_here(&self, commands: Vec<Bytes>) -> impl Stream<Item = Outcome> + Send {
         let count = commands.len();
         match self.raft.client_write_many(commands.into_iter().map(Proposal)).await {
-            Ok(results) => results.map(outcome).boxed(),
+            // Fused: whoever waits for one answer too many, because the member stopped, gets None again.
+            Ok(results) => results.map(outcome).fuse().boxed(),
             // The log's task is gone: it never saw the commands.
             Err(_) => futures::stream::iter((0..count).map(|_| Outcome::NotLeader)).boxed(),
         }
