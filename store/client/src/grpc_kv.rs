@@ -124,7 +124,13 @@ impl GrpcKv {
             let mut sent = Request::new(request.clone());
             sent.set_timeout(attempt_end.saturating_duration_since(Instant::now()));
             let (error, verdict) = match attempt(member, attempt_end, call(member.channel.clone(), sent)).await {
-                Ok(Ok(response)) => return Ok((response, index)),
+                Ok(Ok(response)) => {
+                    // It was found down before it came up: a watch that is opened now must not end for that.
+                    if member.is_down() {
+                        member.set_down(false);
+                    }
+                    return Ok((response, index));
+                }
                 Ok(Err(status)) => judge(&status),
                 Err(said) => (KvError::Unknown(said), Verdict::Unknown),
             };

@@ -124,8 +124,7 @@ fn scan(env: &Env, path: &Path, sequence: u64, last: bool, memory: &mut Memory) 
     }
     let file_bytes = content.len() as u64;
     let length = codec::HEADER_BYTES as u64;
-    let mut scan =
-        Scan { salt, frames: 0, length, file_bytes, index_max: 0, content: content.clone(), synced: length };
+    let mut scan = Scan { salt, frames: 0, length, file_bytes, index_max: 0, content: content.clone(), synced: length };
     let mut at = codec::HEADER_BYTES;
     while at < content.len() {
         let frame = codec::frame_at(&content, at, salt).filter(|frame| frame.number == scan.frames);
