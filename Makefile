@@ -7,8 +7,8 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 DIR ?= run
 PORT ?= 6443
 SEEDS ?= 1..60
-# Seeds 25, 30 and 35 fail: open findings in docs/bugs.md.
-SEEDS_SHORT ?= 1..24
+# Seed 30 fails, an open finding in docs/bugs.md: the short set stops before it.
+SEEDS_SHORT ?= 1..29
 SEED ?= 1
 HOURS ?= 1
 CHAOS ?= run/chaos
