@@ -146,14 +146,22 @@ impl Batch {
     }
 }
 
+/// Runs what `options` say in a process of its own.
 #[allow(clippy::disallowed_methods, reason = "one seed per process")]
-fn start(options: &Options) -> io::Result<Child> {
+pub(crate) fn start(options: &Options) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--seed", &options.seed.to_string(), "--scenario", options.scenario.name(), "--counts"]);
     if let Some(plant) = options.plant {
         command.args(["--plant", plant.name()]);
     }
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+}
+
+/// The invariant that a run's process says to be broken, and what it says of it; `None` if it ended well.
+pub(crate) fn broken(output: &Output) -> Option<(String, String)> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let story = said.split("violation: ").nth(1).filter(|_| !output.status.success())?;
+    Some((story.split(": ").next().unwrap_or_default().to_owned(), story.to_owned()))
 }
 
 /// The word after `marker` in what a run printed.

@@ -1,14 +1,10 @@
 //! The collection of known bugs: each is put back, and the seeds that the checks need to find it are counted.
 
-use std::{
-    collections::BTreeMap,
-    fmt, io,
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeMap, fmt, io};
 
 use keelstone_env::bug::Bug;
 
-use crate::{shrink, Options, Plant, Scenario};
+use crate::{batch, shrink, Options, Plant, Scenario};
 
 /// Samples begin at seeds so far apart, so that none of them shares a seed with another.
 const SAMPLE_SEEDS: u64 = 10_000;
@@ -118,20 +114,10 @@ impl Hunt {
     }
 }
 
-/// The invariant that a run breaks.
-#[allow(clippy::disallowed_methods, reason = "one seed per process")]
+/// The invariant that a run breaks. One that did too little has found nothing.
 fn broken(options: &Options) -> io::Result<Option<String>> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--seed", &options.seed.to_string(), "--scenario", options.scenario.name()]);
-    if let Some(plant) = options.plant {
-        command.args(["--plant", plant.name()]);
-    }
-    let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let story = said.split("violation: ").nth(1).filter(|_| !output.status.success());
-    // A run that did too little, or never ended its load, has not found anything.
-    let invariant = story.map(|story| story.split(": ").next().unwrap_or_default().to_owned());
-    Ok(invariant.filter(|name| name != "effort"))
+    let output = batch::start(options)?.wait_with_output()?;
+    Ok(batch::broken(&output).map(|(invariant, _)| invariant).filter(|name| name != "effort"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    batch,
     plan::{Knobs, Plan},
     Options,
 };
@@ -67,12 +68,7 @@ impl Shrinker {
         command.arg("--case").arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = command.output()?;
         std::fs::remove_file(&path)?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let story = said.split("violation: ").nth(1).map(str::to_owned);
-        Ok(story.filter(|_| !output.status.success()).map(|story| {
-            let invariant = story.split(": ").next().unwrap_or_default().to_owned();
-            (invariant, story)
-        }))
+        Ok(batch::broken(&output))
     }
 
     /// Takes the plan over if it breaks the same invariant.

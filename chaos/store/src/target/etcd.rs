@@ -5,7 +5,7 @@ use std::{
 
 use keelstone_chaos_bed::{found, Host, Launch, Outcome};
 
-use super::{client_address, files_in, initial_cluster, peer_url, program, Part, Target};
+use super::{files_in, member_flags, program, Part, Target};
 
 /// The reference: an etcd, with its own defaults.
 #[derive(Clone, Debug)]
@@ -31,20 +31,10 @@ impl Target for EtcdTarget {
     }
 
     fn launch(&self, host: &Host, members: &[Arc<Host>], first: bool) -> Launch {
-        let client_url = format!("http://{}", client_address(host));
-        let arguments = [
-            ("--name", host.name.clone()),
-            ("--data-dir", host.data.to_string_lossy().into_owned()),
-            ("--listen-peer-urls", peer_url(host)),
-            ("--initial-advertise-peer-urls", peer_url(host)),
-            ("--listen-client-urls", client_url.clone()),
-            ("--advertise-client-urls", client_url),
-            ("--initial-cluster", initial_cluster(members)),
-            ("--initial-cluster-state", if first { "new" } else { "existing" }.into()),
-            ("--logger", "zap".into()),
-        ];
-        let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-        Launch { program: self.program.clone(), arguments: arguments.collect() }
+        let state = if first { "new" } else { "existing" };
+        let mut arguments = member_flags(host, members);
+        arguments.extend(["--initial-cluster-state", state, "--logger", "zap"].map(str::to_owned));
+        Launch { program: self.program.clone(), arguments }
     }
 
     fn clock_is_faked(&self) -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::{
 
 use keelstone_chaos_bed::{Host, Launch, Outcome};
 
-use super::{client_address, files_in, initial_cluster, peer_url, program, Part, Target};
+use super::{files_in, member_flags, program, Part, Target};
 
 /// `keelstone store`: a member without an API server.
 #[derive(Clone, Debug)]
@@ -31,18 +31,8 @@ impl Target for KeelstoneTarget {
     }
 
     fn launch(&self, host: &Host, members: &[Arc<Host>], _first: bool) -> Launch {
-        let client_url = format!("http://{}", client_address(host));
-        let flags = [
-            ("--name", host.name.clone()),
-            ("--data-dir", host.data.to_string_lossy().into_owned()),
-            ("--listen-peer-urls", peer_url(host)),
-            ("--initial-advertise-peer-urls", peer_url(host)),
-            ("--listen-client-urls", client_url.clone()),
-            ("--advertise-client-urls", client_url),
-            ("--initial-cluster", initial_cluster(members)),
-        ];
-        let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-        Launch { program: self.program.clone(), arguments: std::iter::once("store".to_owned()).chain(flags).collect() }
+        let arguments = std::iter::once("store".to_owned()).chain(member_flags(host, members)).collect();
+        Launch { program: self.program.clone(), arguments }
     }
 
     fn members_change(&self) -> Result<(), String> {

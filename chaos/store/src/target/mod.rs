@@ -60,6 +60,21 @@ pub fn by_name(name: &str, program: Option<&Path>, other: Option<&Path>) -> Outc
     }
 }
 
+/// The flags that a member of either store is started with: ours takes etcd's.
+fn member_flags(host: &Host, members: &[Arc<Host>]) -> Vec<String> {
+    let client_url = format!("http://{}", client_address(host));
+    let flags = [
+        ("--name", host.name.clone()),
+        ("--data-dir", host.data.to_string_lossy().into_owned()),
+        ("--listen-peer-urls", peer_url(host)),
+        ("--initial-advertise-peer-urls", peer_url(host)),
+        ("--listen-client-urls", client_url.clone()),
+        ("--advertise-client-urls", client_url),
+        ("--initial-cluster", initial_cluster(members)),
+    ];
+    flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+}
+
 /// `a=http://host:port,...`, as both want it.
 fn initial_cluster(members: &[Arc<Host>]) -> String {
     let each = members.iter().map(|h| format!("{}={}", h.name, peer_url(h)));
