@@ -11,7 +11,7 @@ use keelstone_store_client::{EtcdKv, KvError, WatchStream};
 use tokio::time::{timeout_at, Instant};
 
 use crate::{
-    constants::{ATTEMPT_TIMEOUT, OPERATION_TIMEOUT, RETRY_PAUSE, ROOT},
+    constants::{ATTEMPT_TIMEOUT, OPERATION_TIMEOUT, RETRY_PAUSE, ROOT, SETTLE_STEPS_MAX},
     error::{is_transient, StoreError},
     lease_pool::LeasePool,
 };
@@ -114,8 +114,10 @@ impl StoreAccess {
 
     /// Writes `change` under `key` if its modification revision is `expected` (0: if there is no such key).
     ///
-    /// An unknown outcome is resolved by doing the same again: either the first try took effect, then the
-    /// comparison fails and shows our own value; or it did not, then it never can after the second has.
+    /// An unknown outcome is resolved by doing the same again: either the first try took effect, then the comparison
+    /// fails and the key's history shows our own value ([`Self::settle`]); or it did not, then it never can once the key
+    /// has another revision. A creation is the exception: the key may be absent again when a late first try arrives, so
+    /// it is not tried twice, only looked for.
     pub async fn compare_and_set(
         &self,
         deadline: Deadline,
@@ -126,13 +128,22 @@ impl StoreAccess {
         let mut unknown = false;
         let mut lease_lost = false;
         loop {
+            if unknown && expected == 0 {
+                let current = self.look(deadline, key, 0).await?;
+                return self.settle(deadline, key, expected, change, current).await;
+            }
             let request = self.cas_request(deadline, key, expected, change, lease_lost).await.map_err(|e| match e {
                 StoreError::Unavailable(why) if unknown => StoreError::Unknown(why),
                 other => other,
             })?;
             let attempt_end = deadline.0.min(self.env.now() + ATTEMPT_TIMEOUT);
             let why = match timeout_at(attempt_end, self.kv.txn(request)).await {
-                Ok(Ok(answer)) => return Ok(cas_outcome(answer, expected, change, unknown)),
+                Ok(Ok(answer)) => match cas_outcome(answer) {
+                    CasOutcome::Lost { current } if unknown => {
+                        return self.settle(deadline, key, expected, change, current).await;
+                    }
+                    outcome => return Ok(outcome),
+                },
                 Ok(Err(KvError::Api(ApiError::LeaseNotFound))) if !lease_lost => {
                     lease_lost = true;
                     continue;
@@ -152,6 +163,47 @@ impl StoreAccess {
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
+    }
+
+    /// The key's state at `revision` (0: now). Failing to look leaves a write unknown.
+    async fn look(&self, deadline: Deadline, key: &str, revision: i64) -> Result<Option<KeyValue>, StoreError> {
+        let request = pb::RangeRequest { key: Bytes::copy_from_slice(key.as_bytes()), revision, ..Default::default() };
+        match self.range(deadline, request).await {
+            Ok(answer) => Ok(answer.kvs.into_iter().next()),
+            Err(error) => Err(StoreError::Unknown(error.to_string())),
+        }
+    }
+
+    /// What became of a write of which one try had an unknown outcome, and which is certainly over: goes back through
+    /// the key's history to `expected`. It ends unknown where that history has a hole.
+    async fn settle(
+        &self,
+        deadline: Deadline,
+        key: &str,
+        expected: i64,
+        change: &Change,
+        current: Option<KeyValue>,
+    ) -> Result<CasOutcome, StoreError> {
+        let unknown = || Err(StoreError::Unknown("others have changed the object since".into()));
+        let value = match (change, &current) {
+            (Change::Put { value, .. }, _) => value,
+            (Change::Delete, None) => return Ok(CasOutcome::Done { revision: self.revision(deadline).await? }),
+            // One life since before: nobody has deleted it.
+            (Change::Delete, Some(kv)) if kv.create_revision <= expected => return Ok(CasOutcome::Lost { current }),
+            (Change::Delete, Some(_)) => return unknown(),
+        };
+        let mut state = current.clone();
+        for _ in 0..SETTLE_STEPS_MAX {
+            let Some(kv) = state else { return unknown() };
+            if kv.mod_revision == expected {
+                return Ok(CasOutcome::Lost { current });
+            }
+            if kv.value == *value {
+                return Ok(CasOutcome::Done { revision: kv.mod_revision });
+            }
+            state = self.look(deadline, key, kv.mod_revision - 1).await?;
+        }
+        unknown()
     }
 
     async fn cas_request(
@@ -220,24 +272,14 @@ pub fn revision_of(header: &Option<pb::ResponseHeader>) -> i64 {
     header.as_ref().map_or(0, |h| h.revision)
 }
 
-fn cas_outcome(answer: pb::TxnResponse, expected: i64, change: &Change, unknown: bool) -> CasOutcome {
-    let revision = revision_of(&answer.header);
+fn cas_outcome(answer: pb::TxnResponse) -> CasOutcome {
     if answer.succeeded {
-        return CasOutcome::Done { revision };
+        return CasOutcome::Done { revision: revision_of(&answer.header) };
     }
     let current = answer.responses.into_iter().find_map(|r| match r.response {
         Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
         _ => None,
     });
-    if unknown {
-        match (change, &current) {
-            (Change::Put { value, .. }, Some(kv)) if kv.value == *value && kv.mod_revision > expected => {
-                return CasOutcome::Done { revision: kv.mod_revision };
-            }
-            (Change::Delete, None) => return CasOutcome::Done { revision },
-            _ => {}
-        }
-    }
     CasOutcome::Lost { current }
 }
 

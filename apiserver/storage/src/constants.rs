@@ -14,6 +14,10 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between two tries of a store call that failed because there was no leader.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many earlier states of an object are looked at to learn what became of a write whose answer got lost. Beyond that
+/// its outcome is told as unknown.
+pub const SETTLE_STEPS_MAX: usize = 16;
+
 /// How long a read that names a resourceVersion may wait until the cache has reached it (kube-apiserver: 3 s).
 pub const FRESHNESS_WAIT: Duration = Duration::from_secs(3);
 

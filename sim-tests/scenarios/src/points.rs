@@ -87,9 +87,7 @@ impl FaultPoints for Points {
     }
 
     fn rare(&self, point: Point) -> bool {
-        // An open finding (docs/bugs.md): a cache that begins anew tells its watchers only the difference, so that
-        // changes between are missing in their watches. Until that is decided it would end many runs.
-        self.strikes(point) && point != Point::CacheRestart
+        self.strikes(point)
     }
 
     fn sight(&self, sight: Sight) {

@@ -140,7 +140,7 @@ impl Workload for Followers {
                 start_revision: 1,
                 answers: seen.answers,
                 complete_to: seen.complete_to,
-                prefix: String::new(),
+                ..watch::Observed::default()
             };
             watch::check(&observed, &own)?;
         }
