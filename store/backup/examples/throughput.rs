@@ -24,7 +24,7 @@ fn fill(mvcc: &Mvcc, keys: u64, value: &Bytes) {
         let entries = (batch * PUTS_PER_BATCH..((batch + 1) * PUTS_PER_BATCH).min(keys)).map(|index| {
             let key = format!("/registry/pods/namespace/{index:012}").into();
             let put = Op::Put(pb::PutRequest { key, value: value.clone(), ..Default::default() });
-            let payload = Payload::Command(Command { proposer_term: 1, op: Some(put) });
+            let payload = Payload::Command(Command { proposer_term: 1, op: Some(put), caller: None });
             Entry { index, term: 1, log_id: Bytes::from_static(b"x"), payload }
         });
         mvcc.apply(entries.collect()).expect("puts apply");

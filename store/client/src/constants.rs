@@ -28,3 +28,6 @@ pub const CONNECT_TIMEOUT_MS: u64 = 1_000;
 
 /// Requests that a watch stream holds before its task takes them (the create request, progress requests).
 pub const WATCH_REQUESTS_MAX: usize = 16;
+
+/// Times that one attempt asks for a new token because its own was refused.
+pub const TOKEN_RENEWALS_MAX: usize = 2;

@@ -23,6 +23,7 @@ use tonic::{transport::Channel, Request, Response, Status};
 use crate::{
     attempt::{judge, Verdict},
     constants::*,
+    login::{wants_new_token, Login, User},
     members::{Member, Members, Prefer},
     watch, EtcdKv, KvError, WatchStream,
 };
@@ -34,6 +35,8 @@ pub struct GrpcKvOptions {
     pub endpoints: Vec<String>,
     /// `None`: plaintext.
     pub tls: Option<ClientTls>,
+    /// Who calls, where auth is on and a certificate does not say it.
+    pub user: Option<User>,
     /// See [`KEEP_ALIVE_INTERVAL_MS`] before choosing less.
     pub keep_alive_interval: Duration,
     /// Bound of a call, retries included.
@@ -46,6 +49,7 @@ impl GrpcKvOptions {
         Self {
             endpoints,
             tls: None,
+            user: None,
             keep_alive_interval: Duration::from_millis(KEEP_ALIVE_INTERVAL_MS),
             request_timeout: Duration::from_millis(REQUEST_MS_MAX),
         }
@@ -61,6 +65,7 @@ pub struct GrpcKv {
     members: Arc<Members>,
     watched_over: OnceLock<()>,
     request_timeout: Duration,
+    login: Option<Login>,
 }
 
 /// Whether a request may be sent again after an attempt with an unknown outcome.
@@ -92,7 +97,8 @@ impl GrpcKv {
         };
         let members = Arc::new(Members::new(env, &options.endpoints, &channel_options)?);
         let watched_over = OnceLock::new();
-        Ok(Self { env: env.clone(), members, watched_over, request_timeout: options.request_timeout })
+        let login = options.user.map(Login::new);
+        Ok(Self { env: env.clone(), members, watched_over, request_timeout: options.request_timeout, login })
     }
 
     /// Runs `call` against one member after the other until it succeeds, its error is final, or time is up.
@@ -123,7 +129,8 @@ impl GrpcKv {
             fault::pause(Point::ClientAttempt).await;
             let mut sent = Request::new(request.clone());
             sent.set_timeout(attempt_end.saturating_duration_since(Instant::now()));
-            let (error, verdict) = match attempt(member, attempt_end, call(member.channel.clone(), sent)).await {
+            let call = self.with_pass(&member.channel, sent, &request, &call);
+            let (error, verdict) = match attempt(member, attempt_end, call).await {
                 Ok(Ok(response)) => {
                     // It was found down before it came up: a watch that is opened now must not end for that.
                     if member.is_down() {
@@ -156,6 +163,39 @@ impl GrpcKv {
             }
         }
         Err(last.unwrap_or(KvError::Api(ApiError::DeadlineExceeded)))
+    }
+
+    /// Makes one attempt, with a token if there is a user. If the token was refused, the attempt has done
+    /// nothing, and is made once more with a new one.
+    async fn with_pass<Q, R, F, C>(
+        &self,
+        channel: &Channel,
+        mut sent: Request<Q>,
+        request: &Q,
+        call: &C,
+    ) -> Result<R, Status>
+    where
+        Q: Clone,
+        C: Fn(Channel, Request<Q>) -> F,
+        F: Future<Output = Result<R, Status>>,
+    {
+        let Some(login) = &self.login else { return call(channel.clone(), sent).await };
+        let metadata = sent.metadata().clone();
+        let mut pass = login.pass(channel, None).await?;
+        for renewals_left in (0..=TOKEN_RENEWALS_MAX).rev() {
+            if let Some(token) = pass.token.clone() {
+                sent.metadata_mut().insert("token", token);
+            }
+            match call(channel.clone(), sent).await {
+                Err(status) if wants_new_token(&status) && renewals_left > 0 => {
+                    pass = login.pass(channel, Some(&pass)).await?;
+                    sent = Request::new(request.clone());
+                    *sent.metadata_mut() = metadata.clone();
+                }
+                answer => return answer,
+            }
+        }
+        Err(ApiError::InvalidAuthToken.into())
     }
 
     async fn read<Q: Clone, R, F, C>(&self, prefer: Prefer, request: Q, call: C) -> Result<R, KvError>
@@ -283,7 +323,7 @@ impl EtcdKv for GrpcKv {
         let attempt_max = Duration::from_millis(WATCH_OPEN_ATTEMPT_MS_MAX);
         let opened = self.run((Kind::Read, Prefer::Any), attempt_max, request, |channel, request| {
             let client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
-            watch::open(client, request.into_inner())
+            watch::open(client, request)
         });
         let (opened, index) = opened.await?;
         Ok(opened.into_stream(progress_requests, self.members.get(index).down_watch()))

@@ -1,6 +1,9 @@
 use futures::StreamExt;
 use keelstone_env::fault::{self, Point};
-use keelstone_etcd_api::pb::{self, watch_client::WatchClient, watch_request::RequestUnion};
+use keelstone_etcd_api::{
+    pb::{self, watch_client::WatchClient, watch_request::RequestUnion},
+    ApiError,
+};
 use tokio::sync::{mpsc, watch};
 use tonic::{transport::Channel, Request, Status, Streaming};
 
@@ -19,8 +22,9 @@ pub(crate) struct OpenWatch {
 /// The stream asks for a leader: a member cut off from the quorum ends it instead of going silent.
 pub(crate) async fn open(
     mut client: WatchClient<Channel>,
-    create: pb::WatchCreateRequest,
+    request: Request<pb::WatchCreateRequest>,
 ) -> Result<OpenWatch, Status> {
+    let (metadata, _, create) = request.into_parts();
     let (requests, receiver) = mpsc::channel(WATCH_REQUESTS_MAX);
     let first = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
     requests.try_send(first).map_err(|_| Status::internal("a new queue refused a message"))?;
@@ -29,11 +33,25 @@ pub(crate) async fn open(
         Some((message, receiver))
     });
     let mut request = Request::new(outgoing);
+    // The token alone: a deadline would end the stream.
+    if let Some(token) = metadata.get("token") {
+        request.metadata_mut().insert("token", token.clone());
+    }
     request.metadata_mut().insert("hasleader", "true".parse().map_err(|_| Status::internal("metadata"))?);
     fault::pause(Point::ClientWatch).await;
     let mut answers = client.watch(request).await?.into_inner();
     let created = answers.message().await?.ok_or_else(|| Status::unavailable("the watch stream ended"))?;
+    if let Some(refused) = refusal(&created) {
+        return Err(refused.into());
+    }
     Ok(OpenWatch { requests, created, answers })
+}
+
+/// Why a watch was refused, if it was for who asked for it.
+fn refusal(created: &pb::WatchResponse) -> Option<ApiError> {
+    let refusals =
+        [ApiError::PermissionDenied, ApiError::InvalidAuthToken, ApiError::AuthOldRevision, ApiError::UserEmpty];
+    refusals.into_iter().find(|error| created.canceled && created.cancel_reason.contains(error.text()))
 }
 
 impl OpenWatch {

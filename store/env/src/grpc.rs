@@ -164,7 +164,7 @@ async fn accept_all(
                                 io: session.io,
                                 peer: GrpcPeer { address, identity: session.peer },
                             })),
-                            Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
+                            Ok(Err(error)) => tracing::info!(%address, %error, "TLS handshake failed"),
                             Err(_) => tracing::debug!(%address, "TLS handshake timed out"),
                         }
                     })),

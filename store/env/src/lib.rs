@@ -11,6 +11,7 @@ pub mod bug;
 mod disk;
 mod env;
 pub mod fault;
+mod following;
 mod grpc;
 mod net;
 mod offload;
@@ -20,6 +21,7 @@ mod tls;
 
 pub use disk::{Disk, DiskFile, OpenMode};
 pub use env::{Env, WallClock};
+pub use following::{following_acceptor, following_connector, TlsFiles, TLS_FILES_INTERVAL};
 pub use grpc::{channel, incoming, ChannelOptions, GrpcPeer, GrpcStream, HANDSHAKES_MAX, HANDSHAKE_MS_MAX};
 pub use net::{BoxedIo, Io, Listener, Net};
 pub use offload::Offload;

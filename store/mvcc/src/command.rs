@@ -1,14 +1,19 @@
 use bytes::Bytes;
 use keelstone_etcd_api::{pb, ApiError};
 
+use crate::auth::{AuthCommand, Caller};
+
 /// The replicated command: encoded once, by the member that proposes it. Versioned by its field numbers.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Command {
     /// The term in which it was proposed.
     #[prost(uint64, tag = "1")]
     pub proposer_term: u64,
-    #[prost(oneof = "Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 30")]
+    #[prost(oneof = "Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 30")]
     pub op: Option<Op>,
+    /// Whose permissions are checked when it is applied; without one it is the store's own, and may do all.
+    #[prost(message, optional, tag = "15")]
+    pub caller: Option<Caller>,
 }
 
 /// What a command does. Requests must have passed [`check`](crate::check) before they are proposed.
@@ -33,6 +38,9 @@ pub enum Op {
     Alarm(pb::AlarmRequest),
     #[prost(message, tag = "30")]
     Moment(Moment),
+    /// Answered by [`Response::None`]: there is nothing to say but that it was done.
+    #[prost(message, tag = "10")]
+    Auth(AuthCommand),
 }
 
 /// Revokes a lease whose time is over by the clock of the leader of `term`. Dropped unless the entry that

@@ -4,6 +4,7 @@
 //! the entries before it, so that members with an equal applied index are equal.
 
 mod apply;
+mod auth;
 pub mod check;
 mod command;
 mod compact;
@@ -27,6 +28,7 @@ mod stream;
 mod view;
 mod watch;
 
+pub use auth::{AuthChange, AuthCommand, AuthEnable, AuthStatus, AuthView, Caller, UserPassword};
 pub use command::{Applied, Command, Entry, LeaseExpire, Moment, Op, Payload, Reply, Response};
 pub use error::MvccError;
 pub use export::{Export, Import, ImportHead, Row};

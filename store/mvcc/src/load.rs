@@ -7,6 +7,7 @@ use keelstone_engine::{Batch, Column, Direction, Engine, EngineError, RangeReque
 use prost::Message;
 
 use crate::{
+    auth::AuthKey,
     index::{self, rows, Bucket},
     record::{
         self, generation_bounds, LeaseRecord, StateRecord, DATA_COLUMNS, FORMAT_VERSION, FORMAT_VERSION_WITHOUT_INDEX,
@@ -64,7 +65,7 @@ pub fn newest_row(snapshot: &dyn Snapshot, generation: u8) -> Result<i64, MvccEr
 pub fn view(snapshot: Arc<dyn Snapshot>, record: Option<StateRecord>) -> Result<View, MvccError> {
     let mut view = View::new(Arc::clone(&snapshot), record);
     load_leases(&*snapshot, &mut view)?;
-    load_alarms(&*snapshot, &mut view)?;
+    load_auth(&*snapshot, &mut view)?;
     load_counts(&*snapshot, &mut view)?;
     Ok(view)
 }
@@ -82,18 +83,19 @@ fn load_leases(snapshot: &dyn Snapshot, view: &mut View) -> Result<(), MvccError
     })
 }
 
-fn load_alarms(snapshot: &dyn Snapshot, view: &mut View) -> Result<(), MvccError> {
-    let start = record::alarms_start(view.generation);
-    let end = record::alarms_end(view.generation);
-    for_each_between(snapshot, Column::Auth, start, end, |key, _| {
-        let member = key.get(2..10).and_then(|member| member.try_into().ok()).map(u64::from_be_bytes);
-        let alarm = key.get(10..).and_then(|alarm| alarm.try_into().ok()).map(i32::from_be_bytes);
-        let (Some(member), Some(alarm)) = (member, alarm) else {
-            return Err(MvccError::Corrupt("alarm record".to_owned()));
-        };
-        view.alarms.insert((member, alarm));
+/// Alarms, users and roles.
+fn load_auth(snapshot: &dyn Snapshot, view: &mut View) -> Result<(), MvccError> {
+    for_each_pair(snapshot, Column::Auth, view.generation, |key, value| {
+        match AuthKey::decode(&key)? {
+            AuthKey::Alarm(member, alarm) => drop(view.alarms.insert((member, alarm))),
+            AuthKey::Settings => view.auth.load_settings(record::decode(value)?),
+            AuthKey::User(name) => view.auth.load_user(name, record::decode(value)?),
+            AuthKey::Role(name) => view.auth.put_role(name, record::decode(value)?),
+        }
         Ok(())
-    })
+    })?;
+    view.auth.work_out_all();
+    Ok(())
 }
 
 fn load_counts(snapshot: &dyn Snapshot, view: &mut View) -> Result<(), MvccError> {

@@ -1,11 +1,14 @@
-use std::sync::Arc;
+use std::sync::{atomic::Ordering, Arc};
 
 use bytes::Bytes;
 use keelstone_engine::Engine;
 use keelstone_etcd_api::{pb, ApiError};
+use tokio::sync::watch as notify;
 
 use crate::{
-    apply, compact, hash,
+    apply,
+    auth::Access,
+    compact, hash,
     lease::LeaseObserver,
     quota,
     read::ReadError,
@@ -13,7 +16,7 @@ use crate::{
     shared::Shared,
     snapshot::{Installer, Pinned},
     watch::{WatchSpec, Watcher},
-    Applied, Entry, LeaseInfo, MvccError, MvccOptions, Op, RangeChunks, Reply,
+    Applied, AuthStatus, AuthView, Caller, Entry, LeaseInfo, MvccError, MvccOptions, Op, RangeChunks, Reply,
 };
 
 /// The state machine. Readers never wait for a writer.
@@ -84,7 +87,7 @@ impl Mvcc {
 
     /// Reads one consistent revision; `header.revision` is the current one. Blocks.
     pub fn range(&self, request: &pb::RangeRequest) -> Result<pb::RangeResponse, ApiError> {
-        self.shared.range(request, &mut |_| Ok(()))
+        self.range_for(request, None, &mut |_| Ok(()))
     }
 
     /// As [`Mvcc::range`], and asks `admit` before the answer grows by so many bytes; its error is the answer.
@@ -93,13 +96,50 @@ impl Mvcc {
         request: &pb::RangeRequest,
         admit: &mut dyn FnMut(usize) -> Result<(), ApiError>,
     ) -> Result<pb::RangeResponse, ApiError> {
-        self.shared.range(request, admit)
+        self.range_for(request, None, admit)
+    }
+
+    /// As [`Mvcc::range_admitted`], if `caller` may read the range in the state that is read.
+    pub fn range_for(
+        &self,
+        request: &pb::RangeRequest,
+        caller: Option<&Caller>,
+        admit: &mut dyn FnMut(usize) -> Result<(), ApiError>,
+    ) -> Result<pb::RangeResponse, ApiError> {
+        self.shared.range(request, caller, admit)
     }
 
     /// A range that is read in chunks, from one moment. Orders and filters that [`RangeChunks::is_supported`]
     /// refuses are ignored. Blocks.
     pub fn range_chunks(&self, request: pb::RangeRequest) -> Result<RangeChunks, ApiError> {
-        RangeChunks::new(self.shared.view(), request)
+        self.range_chunks_for(request, None)
+    }
+
+    /// As [`Mvcc::range_chunks`], if `caller` may read the range in the state that is read.
+    pub fn range_chunks_for(
+        &self,
+        request: pb::RangeRequest,
+        caller: Option<&Caller>,
+    ) -> Result<RangeChunks, ApiError> {
+        let view = self.shared.view();
+        view.auth.check(caller, Access::Read, &request.key, &request.range_end)?;
+        RangeChunks::new(view, request)
+    }
+
+    /// Users, roles and what they allow, as of now.
+    pub fn auth(&self) -> AuthView {
+        AuthView::new(self.shared.view())
+    }
+
+    /// Whether auth is on. An atomic load: while it is off, nothing else of auth need be looked at, as every
+    /// read and every command is checked against the state that it meets all the same.
+    pub fn auth_enabled(&self) -> bool {
+        self.shared.auth_enabled.load(Ordering::Acquire)
+    }
+
+    /// Changes whenever users or roles do, or auth is turned on or off; after the change can be seen.
+    pub fn auth_changes(&self) -> notify::Receiver<AuthStatus> {
+        self.shared.auth_changes.subscribe()
     }
 
     /// Whether `op` may be proposed: `NoSpace` if it would store data beyond the quota (its proposer should
@@ -142,6 +182,13 @@ impl Mvcc {
     /// The keys attached to a lease, in order. Blocks.
     pub fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, ApiError> {
         self.shared.view().index().attached(id).map_err(|error| ReadError::from(error).into_api())
+    }
+
+    /// As [`Mvcc::lease_keys`], if `caller` may read them all.
+    pub fn lease_keys_for(&self, id: i64, caller: Option<&Caller>) -> Result<Vec<Bytes>, ApiError> {
+        let auth = self.auth();
+        auth.check_lease_read(caller, id)?;
+        auth.lease_keys(id)
     }
 
     /// Calls `observer` for each later grant, revoke and reset; replaces the one before.

@@ -18,6 +18,7 @@ pub fn stores_bytes(op: &Op) -> usize {
         | Op::LeaseRevoke(_)
         | Op::LeaseExpire(_)
         | Op::Alarm(_)
+        | Op::Auth(_)
         | Op::Moment(_) => 0,
     }
 }

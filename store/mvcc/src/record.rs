@@ -52,6 +52,11 @@ pub fn decode_kv(record: Bytes) -> Result<mvccpb::KeyValue, MvccError> {
     mvccpb::KeyValue::decode(record).map_err(|error| MvccError::Corrupt(format!("key-value: {error}")))
 }
 
+/// Reads a record that this crate wrote.
+pub fn decode<M: Message + Default>(record: Bytes) -> Result<M, MvccError> {
+    M::decode(record).map_err(|error| MvccError::Corrupt(format!("record: {error}")))
+}
+
 pub fn encode<M: Message>(message: &M) -> Bytes {
     let mut buffer = BytesMut::with_capacity(message.encoded_len());
     // A `BytesMut` grows: encoding cannot fail.
@@ -64,25 +69,6 @@ pub fn lease_key(generation: u8, id: i64) -> Bytes {
     key.put_u8(generation);
     key.put_i64(id);
     key.freeze()
-}
-
-/// [`Column::Auth`]: key of an alarm; the value is empty.
-pub fn alarm_key(generation: u8, member: u64, alarm: i32) -> Bytes {
-    let mut key = BytesMut::with_capacity(14);
-    key.put_u8(generation);
-    key.put_u8(b'a');
-    key.put_u64(member);
-    key.put_i32(alarm);
-    key.freeze()
-}
-
-/// First key and end of the alarms.
-pub fn alarms_start(generation: u8) -> Bytes {
-    Bytes::copy_from_slice(&[generation, b'a'])
-}
-
-pub fn alarms_end(generation: u8) -> Bytes {
-    Bytes::copy_from_slice(&[generation, b'a' + 1])
 }
 
 /// Start and end of a generation's keys in any data column.

@@ -1,13 +1,15 @@
 use std::sync::{
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
     Arc, Mutex, MutexGuard, PoisonError, RwLock,
 };
 
 use keelstone_engine::{Batch, Engine, EngineError};
 use keelstone_env::bug::{self, Bug};
 use keelstone_etcd_api::{pb, ApiError};
+use tokio::sync::watch;
 
 use crate::{
+    auth::{Access, AuthStatus, Caller},
     compact::Sweep,
     lease::LeaseObserver,
     load,
@@ -29,6 +31,9 @@ pub struct Shared {
     /// Held by whoever changes the state.
     writer: Mutex<Writer>,
     lease_observer: Mutex<Option<LeaseObserver>>,
+    /// Whether auth is on, and at which revision; changes with every published change of it.
+    pub auth_changes: watch::Sender<AuthStatus>,
+    pub auth_enabled: AtomicBool,
     /// Bytes of live data, as last seen after a write.
     in_use_bytes: AtomicU64,
     /// Counts the installs that were begun; only the newest may go on.
@@ -59,7 +64,10 @@ impl Shared {
         let sweep = Sweep::new(load::swept(&*snapshot)?);
         let view = load::view(snapshot, record)?;
         let in_use_bytes = engine.size_bytes()?.1.into();
+        let auth = AuthStatus { enabled: view.auth.enabled, revision: view.auth.revision };
         Ok(Self {
+            auth_changes: watch::Sender::new(auth),
+            auth_enabled: auth.enabled.into(),
             hub: Hub::new(view.revision, options.watch_window_events_max),
             engine,
             options,
@@ -78,7 +86,12 @@ impl Shared {
 
     /// Shows a new state to readers. The caller holds the writer.
     pub fn publish(&self, view: View) {
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        let auth = AuthStatus { enabled: view.auth.enabled, revision: view.auth.revision };
+        let old = std::mem::replace(&mut *self.view.write().unwrap_or_else(PoisonError::into_inner), Arc::new(view));
+        if (old.auth.enabled, old.auth.revision) != (auth.enabled, auth.revision) {
+            self.auth_enabled.store(auth.enabled, Ordering::Release);
+            self.auth_changes.send_replace(auth);
+        }
     }
 
     pub fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -129,8 +142,15 @@ impl Shared {
         }
     }
 
-    pub fn range(&self, request: &pb::RangeRequest, admit: read::Admit<'_>) -> Result<pb::RangeResponse, ApiError> {
+    /// Reads a range if `caller` may, as of the state that is read.
+    pub fn range(
+        &self,
+        request: &pb::RangeRequest,
+        caller: Option<&Caller>,
+        admit: read::Admit<'_>,
+    ) -> Result<pb::RangeResponse, ApiError> {
         let view = self.view();
+        view.auth.check(caller, Access::Read, &request.key, &request.range_end)?;
         if view.has_alarm(pb::AlarmType::Corrupt) {
             return Err(ApiError::Corrupt);
         }

@@ -5,6 +5,7 @@ use imbl::{OrdMap, OrdSet};
 use keelstone_engine::Snapshot;
 
 use crate::{
+    auth::AuthState,
     index::{Index, KeyCounts},
     record::{StateRecord, FORMAT_VERSION},
     Applied, LeaseInfo,
@@ -21,6 +22,7 @@ pub struct View {
     pub leases: OrdMap<i64, i64>,
     /// Member id and alarm type.
     pub alarms: OrdSet<(u64, i32)>,
+    pub auth: AuthState,
     pub revision: i64,
     /// -1 if nothing was compacted.
     pub compacted: i64,
@@ -42,6 +44,7 @@ impl View {
             counts: KeyCounts::default(),
             leases: OrdMap::new(),
             alarms: OrdSet::new(),
+            auth: AuthState::default(),
             revision: record.revision,
             compacted: record.compacted,
             applied_next: record.applied_next,

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use keelstone_env::ClientTls;
+use keelstone_env::{ClientTls, TlsFiles};
 
 /// A member as the membership entry of the log describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct RaftConfig {
     pub limits: Limits,
     /// TLS towards the other members; plaintext without.
     pub peer_tls: Option<ClientTls>,
+    /// Where `peer_tls` comes from, if from files: they are read again when they change.
+    pub peer_tls_files: Option<TlsFiles>,
 }
 
 /// The clocks of elections. A follower gives up on a silent leader after `election_max` plus a random time
@@ -89,6 +91,7 @@ impl RaftConfig {
             timing: Timing::default(),
             limits: Limits::default(),
             peer_tls: None,
+            peer_tls_files: None,
         }
     }
 }

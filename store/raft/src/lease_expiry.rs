@@ -62,7 +62,7 @@ async fn expire(core: &Core) {
 /// etcd 12528 put back: whoever leads now is told to revoke what was due here.
 async fn forward_revoke(core: &Core, id: i64) {
     let op = Op::LeaseRevoke(pb::LeaseRevokeRequest { id });
-    let command = Command { proposer_term: 0, op: Some(op) }.encode_to_vec().into();
+    let command = Command { proposer_term: 0, op: Some(op), caller: None }.encode_to_vec().into();
     if let Ok(Leader::At(mut leader)) = core.leader(core.deadline()).await {
         let call = leader.forward(peer::ForwardRequest { commands: vec![command] });
         let _ = tokio::time::timeout_at(core.deadline(), call).await;
@@ -71,5 +71,5 @@ async fn forward_revoke(core: &Core, id: i64) {
 
 fn command(term: u64, id: i64) -> bytes::Bytes {
     let op = Op::LeaseExpire(LeaseExpire { id, term });
-    Command { proposer_term: term, op: Some(op) }.encode_to_vec().into()
+    Command { proposer_term: term, op: Some(op), caller: None }.encode_to_vec().into()
 }

@@ -9,7 +9,7 @@ use std::{
 use keelstone_env::fault::{self, Point};
 use keelstone_env::Env;
 use keelstone_etcd_api::ApiError;
-use keelstone_mvcc::{Command, Mvcc, Op, Response};
+use keelstone_mvcc::{Caller, Command, Mvcc, Op, Response};
 use keelstone_wal::{Wal, WalOptions};
 use openraft::{
     errors::{ChangeMembershipError, ClientWriteError},
@@ -134,8 +134,13 @@ impl RaftNode {
     /// Replicates a command and applies it; `op` must have passed `keelstone_mvcc::check`. Any member takes
     /// it: a follower passes it on. Batched with others; never tried again once a leader may have it.
     pub async fn propose(&self, op: Op) -> Result<Response, RaftError> {
+        self.propose_for(op, None).await
+    }
+
+    /// As [`RaftNode::propose`], on behalf of a client, whose permissions are checked when it is applied.
+    pub async fn propose_for(&self, op: Op, caller: Option<Caller>) -> Result<Response, RaftError> {
         let core = self.core();
-        let command = Command { proposer_term: core.term(), op: Some(op) }.encode_to_vec().into();
+        let command = Command { proposer_term: core.term(), op: Some(op), caller }.encode_to_vec().into();
         let (reply, result) = oneshot::channel();
         let pending = Pending { command, deadline: core.deadline(), reply };
         self.inner.proposals.try_send(pending).map_err(|error| match error {

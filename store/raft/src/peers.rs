@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use keelstone_env::{ChannelOptions, Env, TlsConnector};
+use keelstone_env::{following_connector, ChannelOptions, Env, TlsConnector};
 use tonic::{
     metadata::MetadataValue,
     service::{interceptor::InterceptedService, Interceptor},
@@ -50,7 +50,8 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn new(env: &Env, config: &RaftConfig) -> io::Result<Self> {
-        let tls = config.peer_tls.as_ref().map(|tls| env.tls().client(tls)).transpose()?;
+        let tls = config.peer_tls.as_ref();
+        let tls = tls.map(|tls| following_connector(env, tls, config.peer_tls_files.as_ref())).transpose()?;
         Ok(Self { env: env.clone(), cluster: config.cluster_id, tls, clients: Arc::default() })
     }
 

@@ -162,7 +162,7 @@ impl State {
     fn apply(&mut self, ops: Vec<Op>) -> Result<(), Failure> {
         let mut entries = Vec::with_capacity(ops.len());
         for op in ops {
-            let payload = Payload::Command(Command { proposer_term: 1, op: Some(op) });
+            let payload = Payload::Command(Command { proposer_term: 1, op: Some(op), caller: None });
             let log_id = self.next_index.to_be_bytes().to_vec().into();
             entries.push(Entry { index: self.next_index, term: 1, log_id, payload });
             self.next_index += 1;

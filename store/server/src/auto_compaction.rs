@@ -7,6 +7,7 @@ use keelstone_raft::RaftError;
 use tokio::time::Instant;
 
 use crate::{
+    auth::Credentials,
     constants::{AUTO_COMPACTION_INTERVAL_MAX, AUTO_COMPACTION_INTERVAL_MIN, AUTO_COMPACTION_SAMPLES},
     member::Member,
 };
@@ -69,7 +70,7 @@ pub(crate) async fn run(member: Arc<Member>, mode: AutoCompaction) {
 }
 
 async fn compact(member: &Member, revision: i64) {
-    match member.compact(pb::CompactionRequest { revision, physical: false }).await {
+    match member.compact(pb::CompactionRequest { revision, physical: false }, &Credentials::INTERNAL).await {
         Ok(_) => tracing::info!(revision, "auto compaction"),
         // Somebody else has compacted further.
         Err(RaftError::Api(ApiError::Compacted)) => {}

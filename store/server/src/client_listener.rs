@@ -106,7 +106,7 @@ impl ClientListener {
         let mut response = if request.method() == http::Method::OPTIONS {
             Response::new(Body::empty())
         } else if let (true, Some(gateway)) = (Gateway::serves(request.uri().path()), self.gateway) {
-            gateway.answer(request, peer).await
+            gateway.answer(request).await
         } else {
             let (parts, body) = answer(&self.member, request.method(), request.uri()).await.into_parts();
             Response::from_parts(parts, Body::new(Full::new(Bytes::from(body))))

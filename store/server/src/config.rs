@@ -1,6 +1,6 @@
 use std::{path::PathBuf, time::Duration};
 
-use keelstone_env::{ClientTls, ServerTls};
+use keelstone_env::{ClientTls, ServerTls, TlsFiles};
 use keelstone_mvcc::constants::QUOTA_BYTES_DEFAULT;
 use keelstone_raft::{Limits, Timing};
 
@@ -76,6 +76,10 @@ pub struct StoreConfig {
     pub client_tls: Option<ServerTls>,
     /// TLS between members; plaintext without.
     pub peer_tls: Option<PeerTls>,
+    /// Where `client_tls` comes from, if from files: they are read again when they change.
+    pub client_tls_files: Option<TlsFiles>,
+    /// The same for both sides of `peer_tls`.
+    pub peer_tls_files: Option<TlsFiles>,
     pub timing: Timing,
     pub limits: Limits,
     /// Writes beyond so many bytes are refused with `database space exceeded`; 0 = no quota.
@@ -90,6 +94,13 @@ pub struct StoreConfig {
     pub backup: Option<keelstone_backup::archive::RecorderOptions>,
     /// `None`: only clients compact.
     pub auto_compaction: Option<AutoCompaction>,
+    /// As etcd's `--auth-token`: `simple`, or `jwt,pub-key=FILE,priv-key=FILE,sign-method=METHOD,ttl=DURATION`
+    /// (HS, RS and PS with 256, 384 or 512, ES256, EdDSA). The same on every member.
+    pub auth_token: String,
+    /// How long a simple token is good after its issue or last use.
+    pub auth_token_ttl: Duration,
+    /// Cost of hashing a password, as bcrypt counts it: each step doubles the time.
+    pub bcrypt_cost: u32,
 }
 
 impl StoreConfig {
@@ -112,6 +123,8 @@ impl StoreConfig {
             advertise_client_urls: Vec::new(),
             client_tls: None,
             peer_tls: None,
+            client_tls_files: None,
+            peer_tls_files: None,
             timing: Timing::default(),
             limits: Limits::default(),
             quota_bytes: QUOTA_BYTES_DEFAULT,
@@ -121,6 +134,9 @@ impl StoreConfig {
             watch_progress_interval: WATCH_PROGRESS_INTERVAL,
             backup: None,
             auto_compaction: None,
+            auth_token: "simple".into(),
+            auth_token_ttl: AUTH_TOKEN_TTL,
+            bcrypt_cost: BCRYPT_COST,
         }
     }
 

@@ -110,3 +110,27 @@ pub const ATTRIBUTES_TIME_MAX: Duration = Duration::from_secs(1);
 /// Upper bounds of the request-duration histogram, in seconds.
 pub const DURATION_BUCKETS_S: [f64; 13] =
     [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 8.192];
+
+/// How long a simple token is good after its issue or last use, by default; as etcd's.
+pub const AUTH_TOKEN_TTL: Duration = Duration::from_secs(300);
+/// How long a JSON Web Token is good, by default; as etcd's.
+pub const JWT_TTL: Duration = Duration::from_secs(300);
+/// A longer token is `invalid auth token`.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+/// Simple tokens whose last use is remembered; beyond, a token is good from its issue only.
+pub const TOKENS_REMEMBERED_MAX: usize = 16_384;
+/// Length of the secret that seals simple tokens.
+pub const TOKEN_SECRET_BYTES: usize = 32;
+/// bcrypt's cost by default, and what it takes; as etcd's.
+pub const BCRYPT_COST: u32 = 10;
+pub const BCRYPT_COST_MIN: u32 = 4;
+pub const BCRYPT_COST_MAX: u32 = 31;
+/// Passwords being hashed at one time; more wait, up to a request's time.
+pub const PASSWORD_HASHES_AT_ONCE_MAX: usize = 4;
+/// Tries of a password that is changed meanwhile; then `revision of auth store is old`.
+pub const AUTHENTICATE_TRIES_MAX: usize = 3;
+
+/// Calls that wait for a lock or a leadership at one time; the next one is `too many requests`.
+pub const COORDINATION_WAITERS_MAX: usize = 4_096;
+/// Lease of a lock or a leadership whose client brought none; as etcd's.
+pub const COORDINATION_LEASE_TTL_S: i64 = 60;

@@ -6,6 +6,7 @@ use http::{Method as HttpMethod, Response, StatusCode};
 use keelstone_etcd_api::pb;
 
 use crate::{
+    auth::Credentials,
     constants::{CLUSTER_VERSION, ETCD_VERSION, STORAGE_VERSION},
     exposition::metrics,
     member::Member,
@@ -84,7 +85,7 @@ async fn health(member: &Member, uri: &http::Uri) -> Response<String> {
 
 async fn read(member: &Member, serializable: bool) -> Result<(), String> {
     let request = pb::RangeRequest { key: "health".into(), limit: 1, serializable, ..Default::default() };
-    member.range(request).await.map(drop).map_err(|error| error.api().to_string())
+    member.range(request, &Credentials::INTERNAL).await.map(drop).map_err(|error| error.api().to_string())
 }
 
 /// A Kubernetes-style probe: all checks but the excluded ones, or the one in the path.

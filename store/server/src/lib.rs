@@ -6,11 +6,13 @@
 
 mod admission;
 mod attributes;
+mod auth;
 mod auto_compaction;
 mod backup;
 mod client_listener;
 mod config;
 pub mod constants;
+mod coordination;
 mod error;
 mod exposition;
 pub mod flags;

@@ -7,7 +7,7 @@ use keelstone_raft::RaftError;
 use keelstone_store_client::{EtcdKv, KvError, WatchStream};
 use tokio::sync::mpsc;
 
-use crate::{member::Member, watch};
+use crate::{auth::Credentials, member::Member, watch};
 
 /// The store in the same process: the gRPC services without gRPC.
 pub(crate) struct LocalKv {
@@ -30,35 +30,35 @@ fn kv_error(error: RaftError) -> KvError {
 #[async_trait]
 impl EtcdKv for LocalKv {
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, KvError> {
-        self.member.range(request).await.map_err(kv_error)
+        self.member.range(request, &Credentials::INTERNAL).await.map_err(kv_error)
     }
 
     async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, KvError> {
-        self.member.put(request).await.map_err(kv_error)
+        self.member.put(request, &Credentials::INTERNAL).await.map_err(kv_error)
     }
 
     async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, KvError> {
-        self.member.delete_range(request).await.map_err(kv_error)
+        self.member.delete_range(request, &Credentials::INTERNAL).await.map_err(kv_error)
     }
 
     async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, KvError> {
-        self.member.txn(request).await.map_err(kv_error)
+        self.member.txn(request, &Credentials::INTERNAL).await.map_err(kv_error)
     }
 
     async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, KvError> {
-        self.member.compact(request).await.map_err(kv_error)
+        self.member.compact(request, &Credentials::INTERNAL).await.map_err(kv_error)
     }
 
     async fn lease_grant(&self, request: pb::LeaseGrantRequest) -> Result<pb::LeaseGrantResponse, KvError> {
-        self.member.lease_grant(request).await.map_err(kv_error)
+        self.member.lease_grant(request, &Credentials::INTERNAL).await.map_err(kv_error)
     }
 
     async fn lease_revoke(&self, request: pb::LeaseRevokeRequest) -> Result<pb::LeaseRevokeResponse, KvError> {
-        self.member.lease_revoke(request).await.map_err(kv_error)
+        self.member.lease_revoke(request, &Credentials::INTERNAL).await.map_err(kv_error)
     }
 
     async fn lease_keep_alive_once(&self, lease_id: i64) -> Result<pb::LeaseKeepAliveResponse, KvError> {
-        self.member.lease_keep_alive(lease_id).await.map_err(kv_error)
+        self.member.lease_keep_alive(lease_id, &Credentials::INTERNAL).await.map_err(kv_error)
     }
 
     async fn status(&self) -> Result<pb::StatusResponse, KvError> {
@@ -78,7 +78,8 @@ impl EtcdKv for LocalKv {
                 yield asking(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
             }
         };
-        let mut responses = Box::pin(watch::start(Arc::clone(&self.member), Box::pin(requests), true));
+        let mut responses =
+            Box::pin(watch::start(Arc::clone(&self.member), Box::pin(requests), Credentials::INTERNAL, true));
         let stream = async_stream::stream! {
             while let Some(response) = responses.next().await {
                 let ended = !matches!(&response, Ok(response) if !response.canceled);

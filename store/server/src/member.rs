@@ -7,15 +7,18 @@ use std::{
 
 use keelstone_env::Env;
 use keelstone_etcd_api::{pb, ApiError};
-use keelstone_mvcc::{Mvcc, Op, Response};
+use keelstone_mvcc::{Caller, Mvcc, Op, Response};
 use keelstone_raft::{RaftError, RaftNode, RaftStatus};
 use tokio::sync::{watch, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::{Admission, Admitted},
+    auth::{Authenticator, Credentials},
     constants::APPLY_LAG_ENTRIES_MAX,
+    coordination::Waiting,
     metered::Meters,
+    method::{Method, Need},
     metrics::Metrics,
 };
 
@@ -43,6 +46,9 @@ pub(crate) struct Member {
     pub limits: ServiceLimits,
     pub metrics: Metrics,
     pub admission: Admission,
+    pub auth: Authenticator,
+    /// Bounds those who wait for a lock or a leadership.
+    pub waiting: Waiting,
     /// Cancelled at shutdown: streams end with a retryable error.
     pub stopping: CancellationToken,
     /// Cancelled when the other members are to be served no longer.
@@ -69,7 +75,7 @@ impl Member {
         raft: RaftNode,
         (cluster_id, member_id): (u64, u64),
         limits: ServiceLimits,
-        meters: Arc<Meters>,
+        (meters, auth): (Arc<Meters>, Authenticator),
     ) -> Self {
         let status = raft.status_watch();
         Self {
@@ -81,6 +87,8 @@ impl Member {
             limits,
             metrics: Metrics::new(meters),
             admission: Admission::default(),
+            auth,
+            waiting: Waiting::default(),
             stopping: CancellationToken::new(),
             peers_stopping: CancellationToken::new(),
             client_urls: RwLock::default(),
@@ -139,8 +147,42 @@ impl Member {
         self.admission.admit(bytes)
     }
 
-    /// Replicates a command and waits until it is applied here.
+    /// On whose behalf a call is made; `None` for the store itself. While auth is off nothing is looked at: a
+    /// caller without a name is refused by the state machine, should auth be on by then.
+    ///
+    /// # Errors
+    /// `invalid auth token`.
+    pub fn caller(&self, credentials: &Credentials) -> Result<Option<Caller>, ApiError> {
+        if credentials.is_internal() {
+            return Ok(None);
+        }
+        if !self.mvcc.auth_enabled() {
+            return Ok(Some(Caller::default()));
+        }
+        self.auth.caller(&self.env, &self.mvcc.auth(), credentials).map(Some)
+    }
+
+    /// Refuses who may not call a method at all, whatever it asks for.
+    pub fn allow(&self, method: Method, credentials: &Credentials) -> Result<(), ApiError> {
+        let need = method.need();
+        if need == Need::Nothing || !self.mvcc.auth_enabled() {
+            return Ok(());
+        }
+        let caller = self.caller(credentials)?;
+        match need {
+            Need::Root => self.mvcc.auth().check_root(caller.as_ref()),
+            Need::Known => self.mvcc.auth().check_known(caller.as_ref()),
+            Need::Nothing => Ok(()),
+        }
+    }
+
+    /// Replicates a command of the store itself and waits until it is applied.
     pub async fn propose(&self, op: Op) -> Result<Response, RaftError> {
+        self.propose_for(op, &Credentials::INTERNAL).await
+    }
+
+    /// Replicates a command and waits until it is applied. What its client may do is checked then.
+    pub async fn propose_for(&self, op: Op, credentials: &Credentials) -> Result<Response, RaftError> {
         {
             let status = self.status.borrow();
             if status.is_learner {
@@ -151,9 +193,10 @@ impl Member {
             }
         }
         self.mvcc.check_quota(&op)?;
+        let caller = self.caller(credentials)?;
         self.metrics.proposals_pending.fetch_add(1, Relaxed);
         let late = || RaftError::Unknown("the request timed out".into());
-        let result = self.within(self.raft.propose(op), late).await;
+        let result = self.within(self.raft.propose_for(op, caller), late).await;
         self.metrics.proposals_pending.fetch_sub(1, Relaxed);
         if matches!(&result, Err(error) if !matches!(error, RaftError::Api(_))) {
             self.metrics.proposals_failed.fetch_add(1, Relaxed);

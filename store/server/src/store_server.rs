@@ -1,7 +1,9 @@
 use std::{sync::atomic::Ordering::Relaxed, sync::Arc};
 
 use keelstone_engine::Engine;
-use keelstone_env::{incoming, Env, Listener, ServerTls, TlsAcceptor, TlsConnector};
+use keelstone_env::{
+    following_acceptor, following_connector, incoming, Env, Listener, ServerTls, TlsAcceptor, TlsConnector, TlsFiles,
+};
 use keelstone_etcd_api::pb::cluster_server::ClusterServer;
 use keelstone_mvcc::{Mvcc, MvccOptions};
 use keelstone_raft::{RaftConfig, RaftNode};
@@ -9,7 +11,9 @@ use tokio::task::JoinHandle;
 use tonic::transport::Server;
 
 use crate::{
-    attributes, auto_compaction,
+    attributes,
+    auth::Authenticator,
+    auto_compaction,
     client_listener::ClientListener,
     constants::*,
     grpc::Services,
@@ -36,6 +40,7 @@ impl StoreServer {
         let engine: Arc<dyn Engine> = Arc::new(MeteredEngine { engine, meters: Arc::clone(&meters) });
         let identity = identity::derive(&config)?;
         let tls = TlsSides::prepare(&env, &config)?;
+        let auth = Authenticator::new(&env, &config)?;
         let client = listen(&env, &config.listen_client).await?;
         let peer = listen(&env, &config.listen_peer).await?;
         let metrics = match &config.listen_metrics {
@@ -58,10 +63,12 @@ impl StoreServer {
         raft_config.timing.request_max = config.request_time_max();
         raft_config.limits = config.limits;
         raft_config.peer_tls = config.peer_tls.as_ref().map(|tls| tls.client.clone());
+        raft_config.peer_tls_files = config.peer_tls_files.clone();
         let raft = RaftNode::start(metered(&env, &meters), raft_config, Arc::clone(&mvcc)).await?;
 
         let ids = (identity.cluster_id, identity.member_id);
-        let member = Arc::new(Member::new(env.clone(), mvcc, raft, ids, limits(&config), Arc::clone(&meters)));
+        let counted = (Arc::clone(&meters), auth);
+        let member = Arc::new(Member::new(env.clone(), mvcc, raft, ids, limits(&config), counted));
         let urls = advertised(&config, &client_address, client_port);
         member.client_urls.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(ids.1, urls);
 
@@ -123,17 +130,20 @@ struct TlsSides {
 
 impl TlsSides {
     fn prepare(env: &Env, config: &StoreConfig) -> Result<Self, StoreError> {
-        let acceptor = |whom, tls: &ServerTls, alpn: &[&str]| {
+        let acceptor = |whom, tls: &ServerTls, files: &Option<TlsFiles>, alpn: &[&str]| {
             let alpn = alpn.iter().map(|name| (*name).to_owned()).collect();
             let tls = ServerTls { alpn, ..tls.clone() };
-            env.tls().server(&tls).map_err(|cause| StoreError::Tls { whom, cause })
+            following_acceptor(env, &tls, files.as_ref()).map_err(|cause| StoreError::Tls { whom, cause })
         };
-        let client = config.client_tls.as_ref().map(|tls| acceptor("the client listener", tls, &["h2", "http/1.1"]));
+        let client = config.client_tls.as_ref();
+        let client =
+            client.map(|tls| acceptor("the client listener", tls, &config.client_tls_files, &["h2", "http/1.1"]));
         let peer = config.peer_tls.as_ref();
-        let peer_server = peer.map(|tls| acceptor("the peer listener", &tls.server, &["h2"]));
+        let peer_server = peer.map(|tls| acceptor("the peer listener", &tls.server, &config.peer_tls_files, &["h2"]));
         let peer_client = peer.map(|tls| {
             let tls = keelstone_env::ClientTls { alpn: vec!["h2".into()], ..tls.client.clone() };
-            env.tls().client(&tls).map_err(|cause| StoreError::Tls { whom: "calls to other members", cause })
+            let connector = following_connector(env, &tls, config.peer_tls_files.as_ref());
+            connector.map_err(|cause| StoreError::Tls { whom: "calls to other members", cause })
         });
         Ok(Self {
             client: client.transpose()?,
@@ -189,7 +199,7 @@ fn serve_peers(
         .http2_keepalive_interval(Some(HTTP2_PING_INTERVAL))
         .http2_keepalive_timeout(Some(HTTP2_PING_TIMEOUT))
         .add_service(member.raft.peer_service())
-        .add_service(ClusterServer::new(services));
+        .add_service(ClusterServer::new(services.for_peers()));
     let accepted = incoming(listener, tls);
     env.spawn(async move {
         let served = server.serve_with_incoming_shutdown(accepted, stop.clone().cancelled_owned());

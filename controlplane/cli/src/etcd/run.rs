@@ -74,6 +74,8 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let mut config = settings.store;
     config.client_tls = server_tls(&settings.client_tls)?;
     config.peer_tls = peer_tls(&settings.peer_tls)?;
+    config.client_tls_files = Some(followed(&settings.client_tls));
+    config.peer_tls_files = Some(followed(&settings.peer_tls));
     let store = StoreServer::start(Env::os(), config, engine).await?;
     let stop = asked_to_stop();
     tokio::pin!(stop);
@@ -103,6 +105,12 @@ fn server_tls(files: &TlsFiles) -> Result<Option<ServerTls>, Failure> {
         client_certificate_required: files.certificate_required,
         alpn: Vec::new(),
     }))
+}
+
+/// The files that are read again when they change.
+fn followed(files: &TlsFiles) -> keelstone_env::TlsFiles {
+    let (certificate, key) = files.identity.clone().unzip();
+    keelstone_env::TlsFiles { certificate, key, ca: files.trusted_ca.clone() }
 }
 
 fn peer_tls(files: &TlsFiles) -> Result<Option<PeerTls>, Failure> {

@@ -70,7 +70,7 @@ impl Store {
             index,
             term: 1,
             log_id: Bytes::from_static(b"x"),
-            payload: Payload::Command(Command { proposer_term: 1, op: Some(op.clone()) }),
+            payload: Payload::Command(Command { proposer_term: 1, op: Some(op.clone()), caller: None }),
         });
         self.mvcc.apply(entries.collect()).unwrap();
         self.next += ops.len() as u64;

@@ -56,7 +56,7 @@ impl Etcd {
                 .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
                 .args(["--initial-cluster", &initial.join(","), "--initial-cluster-state", "new"])
                 .args(["--heartbeat-interval", "50", "--election-timeout", "500", "--unsafe-no-fsync"])
-                .args(["--logger", "zap", "--log-outputs", "/dev/null"])
+                .args(["--logger", "zap", "--log-outputs", "/dev/null", "--bcrypt-cost", "4"])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn();

@@ -1,13 +1,14 @@
 use bytes::Bytes;
 use keelstone_etcd_api::{mvccpb, pb, ApiError};
 
-use super::{txn, working::Working, ApplyError};
+use super::{auth, txn, working::Working, ApplyError};
 use crate::{check, index::Version, read::header, Command, Op, RangeBounds, Response};
 
 /// Applies one command of an entry of `term`. On [`ApplyError::Refused`] nothing was changed.
 pub fn apply(working: &mut Working, command: Command, term: u64) -> Result<Response, ApplyError> {
     let Some(op) = command.op else { return Ok(Response::None) };
     check_alarms(working, &op)?;
+    auth::check(working, command.caller.as_ref(), &op)?;
     match op {
         Op::Put(request) => {
             check_put(working, &request)?;
@@ -35,6 +36,7 @@ pub fn apply(working: &mut Working, command: Command, term: u64) -> Result<Respo
             working.moment(moment.unix_ms)?;
             Ok(Response::None)
         }
+        Op::Auth(request) => auth::apply(working, request),
     }
 }
 

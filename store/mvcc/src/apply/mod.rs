@@ -1,5 +1,6 @@
 //! Applies committed entries: commands become writes of one engine batch, replies and events.
 
+mod auth;
 mod command;
 mod txn;
 mod working;

@@ -5,6 +5,7 @@ use prost::Message;
 
 use super::ApplyError;
 use crate::{
+    auth::AuthKey,
     index::{Index, IndexWriter, Version},
     read,
     record::{self, LeaseRecord, Revision},
@@ -145,7 +146,7 @@ impl Working {
     pub fn set_alarm(&mut self, member: u64, alarm: i32) {
         self.view.alarms.insert((member, alarm));
         self.mix_tagged(b'a', &[member.cast_signed(), i64::from(alarm)]);
-        self.staged.put(Column::Auth, record::alarm_key(self.view.generation, member, alarm), Bytes::new());
+        self.staged.put(Column::Auth, AuthKey::Alarm(member, alarm).encode(self.view.generation), Bytes::new());
     }
 
     /// Returns whether the alarm was on.
@@ -154,7 +155,7 @@ impl Working {
             return false;
         }
         self.mix_tagged(b'd', &[member.cast_signed(), i64::from(alarm)]);
-        self.staged.delete(Column::Auth, record::alarm_key(self.view.generation, member, alarm));
+        self.staged.delete(Column::Auth, AuthKey::Alarm(member, alarm).encode(self.view.generation));
         true
     }
 
@@ -168,6 +169,27 @@ impl Working {
         self.writer().moment(unix_ms, revision);
         self.mix_tagged(b't', &[unix_ms, revision]);
         Ok(())
+    }
+
+    /// Writes whether auth is on, its revision and its secret.
+    pub fn save_auth_settings(&mut self) {
+        let settings = self.view.auth.settings();
+        self.save_auth(&AuthKey::Settings, &settings);
+    }
+
+    /// Writes a user, a role or the settings.
+    pub fn save_auth(&mut self, key: &AuthKey, record: &impl Message) {
+        let (key, record) = (key.encode(self.view.generation), record::encode(record));
+        // The generation differs between members.
+        self.view.mix(&[&b"k"[..], &key[1..]].concat());
+        self.view.mix(&record);
+        self.staged.put(Column::Auth, key, record);
+    }
+
+    pub fn forget_auth(&mut self, key: &AuthKey) {
+        let key = key.encode(self.view.generation);
+        self.view.mix(&[&b"f"[..], &key[1..]].concat());
+        self.staged.delete(Column::Auth, key);
     }
 
     fn mix_tagged(&mut self, tag: u8, numbers: &[i64]) {

@@ -1,5 +1,6 @@
 //! The state machine through its public interface.
 
+mod auth;
 mod crash;
 mod format;
 mod golden;

@@ -8,7 +8,7 @@ use std::sync::{
 use bytes::Bytes;
 use keelstone_engine::{Engine, MemEngine};
 use keelstone_etcd_api::pb::{self, request_op::Request};
-use keelstone_mvcc::{Command, Entry, Mvcc, MvccOptions, Op, Payload, Reply, Response};
+use keelstone_mvcc::{Caller, Command, Entry, Mvcc, MvccOptions, Op, Payload, Reply, Response};
 
 pub struct Store {
     pub mvcc: Mvcc,
@@ -74,7 +74,12 @@ impl Store {
 }
 
 pub fn entry(index: u64, op: Op) -> Entry {
-    let command = Command { proposer_term: 1, op: Some(op) };
+    command_for(index, op, None)
+}
+
+/// An entry with a command of `caller`.
+pub fn command_for(index: u64, op: Op, caller: Option<Caller>) -> Entry {
+    let command = Command { proposer_term: 1, op: Some(op), caller };
     Entry { index, term: 1, log_id: index.to_be_bytes().to_vec().into(), payload: Payload::Command(command) }
 }
 
@@ -90,12 +95,12 @@ pub fn put(key: &str, value: &str) -> pb::PutRequest {
     pb::PutRequest { key: bytes(key), value: bytes(value), ..Default::default() }
 }
 
-pub fn range(key: &str, end: &str) -> pb::RangeRequest {
-    pb::RangeRequest { key: bytes(key), range_end: bytes(end), ..Default::default() }
-}
-
 pub fn delete(key: &str, end: &str) -> pb::DeleteRangeRequest {
     pb::DeleteRangeRequest { key: bytes(key), range_end: bytes(end), ..Default::default() }
+}
+
+pub fn range(key: &str, end: &str) -> pb::RangeRequest {
+    pb::RangeRequest { key: bytes(key), range_end: bytes(end), ..Default::default() }
 }
 
 pub fn op(request: Request) -> pb::RequestOp {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 /// Reads a duration as Go writes it: `1h30m`, `1.5s`, `100ms`, `0`. Negative ones are not read.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

@@ -1,7 +1,7 @@
 //! etcd's flags, `ETCD_*` variables and configuration file, so that a unit file, a script or a test bed written for
 //! etcd starts a member of this store. Pure: what they name is read by the caller.
 
-mod duration;
+pub(crate) mod duration;
 mod error;
 mod file;
 mod read;

@@ -9,7 +9,10 @@ use super::{
 use crate::{
     auto_compaction::AutoCompaction,
     config::MoreListener,
-    constants::{ELECTION_TIMEOUT_MS_DEFAULT, ELECTION_TIMEOUT_MS_MAX, HEARTBEATS_PER_ELECTION_MIN},
+    constants::{
+        BCRYPT_COST, BCRYPT_COST_MAX, BCRYPT_COST_MIN, ELECTION_TIMEOUT_MS_DEFAULT, ELECTION_TIMEOUT_MS_MAX,
+        HEARTBEATS_PER_ELECTION_MIN,
+    },
     InitialMember, StoreConfig,
 };
 
@@ -115,6 +118,7 @@ impl Settings {
         store.request_bytes_max = values.size("max-request-bytes");
         store.watch_progress_interval = progress_interval(&values);
         store.auto_compaction = auto_compaction(&values)?;
+        auth(&values, &mut store, &mut notes);
         Ok(Self {
             store,
             client_tls: tls_files(&values, "cert-file", "key-file", "trusted-ca-file", "client-cert-auth")?,
@@ -251,6 +255,18 @@ fn auto_compaction(values: &Values<'_>) -> Result<Option<AutoCompaction>, FlagsE
             Ok((kept > 0).then_some(AutoCompaction::Revision(kept)))
         }
         other => Err(FlagsError::Refused(format!("unknown auto-compaction-mode \"{other}\""))),
+    }
+}
+
+fn auth(values: &Values<'_>, store: &mut StoreConfig, notes: &mut Vec<String>) {
+    store.auth_token = values.text("auth-token").to_owned();
+    match u32::try_from(values.number("bcrypt-cost")) {
+        Ok(cost) if (BCRYPT_COST_MIN..=BCRYPT_COST_MAX).contains(&cost) => store.bcrypt_cost = cost,
+        // As etcd, which starts all the same.
+        _ => notes.push(format!("--bcrypt-cost={} is not possible; {BCRYPT_COST} is used", values.text("bcrypt-cost"))),
+    }
+    if values.number("auth-token-ttl") > 0 {
+        store.auth_token_ttl = Duration::from_secs(values.number("auth-token-ttl"));
     }
 }
 

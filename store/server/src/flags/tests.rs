@@ -161,6 +161,19 @@ fn retention_is_hours_durations_or_revisions() {
 }
 
 #[test]
+fn auth_is_set_up_as_said() {
+    let of = |line: &str| {
+        let settings = run(line).unwrap();
+        let store = settings.store;
+        (store.auth_token, store.bcrypt_cost, store.auth_token_ttl.as_secs(), settings.notes.len())
+    };
+    assert_eq!(of(""), ("simple".into(), 10, 300, 0));
+    let jwt = "jwt,pub-key=/k.pub,priv-key=/k,sign-method=RS256,ttl=10m";
+    assert_eq!(of(&format!("--auth-token={jwt} --bcrypt-cost=4 --auth-token-ttl=60")), (jwt.into(), 4, 60, 0));
+    assert_eq!(of("--bcrypt-cost=32 --auth-token-ttl=0"), ("simple".into(), 10, 300, 1));
+}
+
+#[test]
 fn help_and_version_come_from_the_table() {
     for flag in table::all() {
         assert!(help().contains(&format!("--{} ", flag.name)), "{}", flag.name);

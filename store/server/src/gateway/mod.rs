@@ -17,7 +17,6 @@ use futures::StreamExt;
 use http::{header, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{Full, StreamBody};
 use hyper::body::Incoming;
-use keelstone_env::GrpcPeer;
 use tonic::{body::Body, service::Routes, Status};
 use tower::Service;
 
@@ -62,7 +61,7 @@ impl Gateway {
     }
 
     /// Answers one call.
-    pub async fn answer(mut self, request: Request<Incoming>, peer: GrpcPeer) -> Response<Body> {
+    pub async fn answer(mut self, request: Request<Incoming>) -> Response<Body> {
         let method = routes::below(request.uri().path()).and_then(routes::method);
         let Some((name, shape)) = method.and_then(|name| Some((name, self.shapes.get(name)?.clone()))) else {
             return text(StatusCode::NOT_FOUND, "Not Found\n");
@@ -70,19 +69,15 @@ impl Gateway {
         if request.method() != Method::POST {
             return text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         }
-        match self.call(name, &shape, request, peer).await {
+        match self.call(name, &shape, request).await {
             Ok(response) => response,
             Err(status) => failed(&status),
         }
     }
 
-    async fn call(
-        &mut self,
-        name: &str,
-        shape: &Shape,
-        request: Request<Incoming>,
-        peer: GrpcPeer,
-    ) -> Result<Response<Body>, Status> {
+    /// Makes one call. It carries nothing of the connection: who holds a certificate is not its user here, as with
+    /// etcd's gateway, only a token says who calls.
+    async fn call(&mut self, name: &str, shape: &Shape, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let metadata = metadata(request.headers());
         let mut values = Values::new(request.into_body(), self.request_bytes_max);
         let first = first_message(&mut values, shape).await?;
@@ -95,7 +90,6 @@ impl Gateway {
         *call.version_mut() = http::Version::HTTP_2;
         *call.uri_mut() = format!("/{name}").parse().map_err(|_| Status::internal("the method's name is no path"))?;
         *call.headers_mut() = metadata;
-        call.extensions_mut().insert(peer);
         let answer = match self.services.call(call).await {
             Ok(answer) => answer,
             Err(never) => match never {},

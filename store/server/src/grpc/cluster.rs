@@ -10,8 +10,8 @@ impl Cluster for Services {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::MemberList, &metadata, self.member.member_list(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::MemberList, &credentials, self.member.member_list(request)).await
     }
 
     async fn member_add(&self, _: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {

@@ -13,8 +13,8 @@ use crate::{method::Method, ops::StreamRefused};
 #[tonic::async_trait]
 impl Kv for Services {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::Range, &metadata, self.member.range(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::Range, &credentials, self.member.range(request, &credentials)).await
     }
 
     type RangeStreamStream = Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send>>;
@@ -24,11 +24,11 @@ impl Kv for Services {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
         let mut count = StreamCount::start(&self.member, Method::RangeStream);
-        let (metadata, _, request) = request.into_parts();
-        if let Err(error) = self.check_leader(&metadata) {
+        let (credentials, request) = self.split(request);
+        if let Err(error) = self.check_leader(&credentials) {
             return Err(count.refuse(error));
         }
-        let mut chunks = match Arc::clone(&self.member).range_stream(request).await {
+        let mut chunks = match Arc::clone(&self.member).range_stream(request, &credentials).await {
             Ok(chunks) => Box::pin(chunks),
             Err(StreamRefused::Raft(error)) => return Err(count.refuse(error.api())),
             Err(StreamRefused::Unimplemented) => {
@@ -62,28 +62,28 @@ impl Kv for Services {
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::Put, &metadata, self.member.put(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::Put, &credentials, self.member.put(request, &credentials)).await
     }
 
     async fn delete_range(
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::DeleteRange, &metadata, self.member.delete_range(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::DeleteRange, &credentials, self.member.delete_range(request, &credentials)).await
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::Txn, &metadata, self.member.txn(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::Txn, &credentials, self.member.txn(request, &credentials)).await
     }
 
     async fn compact(
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::Compact, &metadata, self.member.compact(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::Compact, &credentials, self.member.compact(request, &credentials)).await
     }
 }

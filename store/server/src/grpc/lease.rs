@@ -16,16 +16,16 @@ impl Lease for Services {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::LeaseGrant, &metadata, self.member.lease_grant(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::LeaseGrant, &credentials, self.member.lease_grant(request, &credentials)).await
     }
 
     async fn lease_revoke(
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::LeaseRevoke, &metadata, self.member.lease_revoke(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::LeaseRevoke, &credentials, self.member.lease_revoke(request, &credentials)).await
     }
 
     type LeaseKeepAliveStream = Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
@@ -35,10 +35,10 @@ impl Lease for Services {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let mut count = StreamCount::start(&self.member, Method::LeaseKeepAlive);
-        if let Err(error) = self.check_leader(request.metadata()) {
+        let (credentials, mut requests) = self.split(request);
+        if let Err(error) = self.check_leader(&credentials) {
             return Err(count.refuse(error));
         }
-        let mut requests = request.into_inner();
         let member = Arc::clone(&self.member);
         let answers = async_stream::stream! {
             loop {
@@ -48,7 +48,7 @@ impl Lease for Services {
                     request = requests.message() => request,
                 };
                 let answer = match request {
-                    Ok(Some(request)) => member.lease_keep_alive(request.id).await.map_err(|e| e.api().into()),
+                    Ok(Some(request)) => member.lease_keep_alive(request.id, &credentials).await.map_err(|e| e.api().into()),
                     Ok(None) => {
                         count.ends(Code::Ok);
                         break;
@@ -71,14 +71,15 @@ impl Lease for Services {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::LeaseTimeToLive, &metadata, self.member.lease_time_to_live(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::LeaseTimeToLive, &credentials, self.member.lease_time_to_live(request, &credentials)).await
     }
 
     async fn lease_leases(
         &self,
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        self.unary(Method::LeaseLeases, request.metadata(), self.member.lease_leases()).await
+        let (credentials, _) = self.split(request);
+        self.unary(Method::LeaseLeases, &credentials, self.member.lease_leases(&credentials)).await
     }
 }

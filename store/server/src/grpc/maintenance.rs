@@ -10,35 +10,38 @@ use crate::method::Method;
 #[tonic::async_trait]
 impl Maintenance for Services {
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::Alarm, &metadata, self.member.alarm(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::Alarm, &credentials, self.member.alarm(request, &credentials)).await
     }
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
         let answer = async { Ok(self.member.status_response()) };
-        self.unary(Method::Status, request.metadata(), answer).await
+        self.unary(Method::Status, &self.split(request).0, answer).await
     }
 
     async fn defragment(
         &self,
         request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        self.unary(Method::Defragment, request.metadata(), self.member.defragment()).await
+        self.unary(Method::Defragment, &self.split(request).0, self.member.defragment()).await
     }
 
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        self.unary(Method::Hash, request.metadata(), async { Ok(self.member.hash()) }).await
+        self.unary(Method::Hash, &self.split(request).0, async { Ok(self.member.hash()) }).await
     }
 
     async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::HashKv, &metadata, self.member.hash_kv(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::HashKv, &credentials, self.member.hash_kv(request)).await
     }
 
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
 
-    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let mut count = StreamCount::start(&self.member, Method::Snapshot);
+        if let Err(error) = self.member.allow(Method::Snapshot, &self.split(request).0) {
+            return Err(count.refuse(error));
+        }
         match self.member.snapshot().await {
             Ok(mut snapshot) => {
                 let stream = async_stream::stream! {
@@ -61,8 +64,8 @@ impl Maintenance for Services {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        self.unary(Method::MoveLeader, &metadata, self.member.move_leader(request)).await
+        let (credentials, request) = self.split(request);
+        self.unary(Method::MoveLeader, &credentials, self.member.move_leader(request)).await
     }
 
     async fn downgrade(&self, _: Request<pb::DowngradeRequest>) -> Result<Response<pb::DowngradeResponse>, Status> {

@@ -1,6 +1,8 @@
 //! The etcd v3 gRPC services: metadata, counting and status codes around [`crate::ops`].
 
+mod auth;
 mod cluster;
+mod coordination;
 mod health;
 mod kv;
 mod lease;
@@ -12,25 +14,41 @@ use std::{future::Future, sync::Arc, time::Duration};
 use keelstone_etcd_api::{
     healthpb::health_server::HealthServer,
     pb::{
-        cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+        auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
         maintenance_server::MaintenanceServer, watch_server::WatchServer,
     },
+    v3electionpb::election_server::ElectionServer,
+    v3lockpb::lock_server::LockServer,
     ApiError,
 };
 use keelstone_raft::RaftError;
-use tonic::{metadata::MetadataMap, service::Routes, Code, Response, Status};
+use tonic::{service::Routes, Code, Request, Response, Status};
 
-use crate::{constants::GRPC_OVERHEAD_BYTES, member::Member, method::Method};
+use crate::{auth::Credentials, constants::GRPC_OVERHEAD_BYTES, member::Member, method::Method};
 
 /// The services of one member; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Services {
     member: Arc<Member>,
+    /// Whether its callers are the other members, who may do everything.
+    for_peers: bool,
 }
 
 impl Services {
     pub fn new(member: Arc<Member>) -> Self {
-        Self { member }
+        Self { member, for_peers: false }
+    }
+
+    /// The same for the listener of the other members.
+    pub fn for_peers(&self) -> Self {
+        Self { for_peers: true, ..self.clone() }
+    }
+
+    fn split<T>(&self, request: Request<T>) -> (Credentials, T) {
+        match self.for_peers {
+            true => (Credentials::INTERNAL, request.into_inner()),
+            false => Credentials::split(request),
+        }
     }
 
     /// All services that clients see. What is not served answers `Unimplemented` and says its name.
@@ -40,6 +58,9 @@ impl Services {
         let watch = WatchServer::new(self.clone()).max_decoding_message_size(bytes_max);
         let routes = Routes::new(kv)
             .add_service(watch)
+            .add_service(AuthServer::new(self.clone()))
+            .add_service(LockServer::new(self.clone()))
+            .add_service(ElectionServer::new(self.clone()))
             .add_service(LeaseServer::new(self.clone()))
             .add_service(ClusterServer::new(self.clone()))
             .add_service(MaintenanceServer::new(self.clone()))
@@ -48,17 +69,19 @@ impl Services {
         Routes::from(routes.into_axum_router().fallback_service(tower::service_fn(not_served))).prepare()
     }
 
-    /// Runs one unary call: `hasleader` is honoured, the call is counted, its error becomes a gRPC status.
+    /// Runs one unary call: `hasleader` is honoured, who may not call the method at all is refused, the call is
+    /// counted, its error becomes a gRPC status.
     async fn unary<T>(
         &self,
         method: Method,
-        metadata: &MetadataMap,
+        credentials: &Credentials,
         call: impl Future<Output = Result<T, RaftError>>,
     ) -> Result<Response<T>, Status> {
         let started = self.member.env.now();
         self.member.metrics.started(method);
-        let result = match self.check_leader(metadata) {
-            Ok(_) => call.await,
+        let allowed = self.check_leader(credentials).and_then(|_| self.member.allow(method, credentials));
+        let result = match allowed {
+            Ok(()) => call.await,
             Err(error) => Err(error.into()),
         };
         let result = result.map_err(|error| Status::from(error.api()));
@@ -71,8 +94,8 @@ impl Services {
     ///
     /// # Errors
     /// If it does and there is none.
-    fn check_leader(&self, metadata: &MetadataMap) -> Result<bool, ApiError> {
-        let wanted = metadata.get("hasleader").is_some_and(|value| value == "true");
+    fn check_leader(&self, credentials: &Credentials) -> Result<bool, ApiError> {
+        let wanted = credentials.metadata("hasleader") == Some("true");
         if wanted {
             self.member.require_leader()?;
         }

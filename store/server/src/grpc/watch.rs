@@ -16,16 +16,17 @@ impl Watch for Services {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let mut count = StreamCount::start(&self.member, Method::Watch);
-        let require_leader = match self.check_leader(request.metadata()) {
+        let (credentials, requests) = self.split(request);
+        let require_leader = match self.check_leader(&credentials) {
             Ok(wanted) => wanted,
             Err(error) => return Err(count.refuse(error)),
         };
-        let requests = futures::stream::unfold(request.into_inner(), |mut requests| async move {
+        let requests = futures::stream::unfold(requests, |mut requests| async move {
             // A broken stream ends like a closed one; the reader's side shows that it is gone.
             let request = requests.message().await.ok().flatten()?;
             Some((request, requests))
         });
-        let responses = watch::start(Arc::clone(&self.member), Box::pin(requests), require_leader);
+        let responses = watch::start(Arc::clone(&self.member), Box::pin(requests), credentials, require_leader);
         let counted = async_stream::stream! {
             let mut code = Code::Ok;
             for await response in responses {

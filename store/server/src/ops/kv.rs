@@ -3,12 +3,13 @@ use std::sync::Arc;
 use futures::Stream;
 use keelstone_env::fault::{self, Point};
 use keelstone_etcd_api::{pb, ApiError};
-use keelstone_mvcc::{check, Op, RangeChunks, Response};
+use keelstone_mvcc::{check, Caller, Op, RangeChunks, Response};
 use keelstone_raft::RaftError;
 use prost::Message;
 
 use crate::{
     admission::Admitted,
+    auth::Credentials,
     constants::{COMPACT_STEP_BUDGET, COMPACT_STEP_PAUSE},
     member::Member,
     retention,
@@ -31,28 +32,37 @@ impl From<ApiError> for StreamRefused {
 
 impl Member {
     /// Reads; linearizable unless `serializable`.
-    pub async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, RaftError> {
+    pub async fn range(
+        &self,
+        request: pb::RangeRequest,
+        credentials: &Credentials,
+    ) -> Result<pb::RangeResponse, RaftError> {
         check::range(&request)?;
         let mut place = self.admit(request.encoded_len())?;
         if !request.serializable {
             self.read_index().await?;
         }
         fault::pause(Point::RangeRead).await;
-        let mut response = self.read(request, &mut place).await?;
+        let mut response = self.read(request, self.caller(credentials)?, &mut place).await?;
         self.fill_header(&mut response.header);
         Ok(response)
     }
 
-    async fn read(&self, request: pb::RangeRequest, place: &mut Admitted) -> Result<pb::RangeResponse, ApiError> {
+    async fn read(
+        &self,
+        request: pb::RangeRequest,
+        caller: Option<Caller>,
+        place: &mut Admitted,
+    ) -> Result<pb::RangeResponse, ApiError> {
         if request.range_end.is_empty() {
             // One key is at most a few blocks, less work than handing it to another thread.
-            return self.mvcc.range_admitted(&request, &mut |bytes| place.grow(bytes));
+            return self.mvcc.range_for(&request, caller.as_ref(), &mut |bytes| place.grow(bytes));
         }
         let mvcc = Arc::clone(&self.mvcc);
         // A place of its own: an answer that nobody waits for any longer is still being read.
         let mut answer = self.admit(0)?;
-        let (response, answer) =
-            self.env.offload(move || (mvcc.range_admitted(&request, &mut |bytes| answer.grow(bytes)), answer)).await;
+        let read = move || (mvcc.range_for(&request, caller.as_ref(), &mut |bytes| answer.grow(bytes)), answer);
+        let (response, answer) = self.env.offload(read).await;
         place.join(answer);
         response
     }
@@ -65,7 +75,8 @@ impl Member {
     pub async fn range_stream(
         self: Arc<Self>,
         request: pb::RangeRequest,
-    ) -> Result<impl Stream<Item = Result<pb::RangeResponse, ApiError>> + Send, StreamRefused> {
+        credentials: &Credentials,
+    ) -> Result<impl Stream<Item = Result<pb::RangeResponse, ApiError>> + Send + use<>, StreamRefused> {
         check::range(&request)?;
         if !RangeChunks::is_supported(&request) {
             return Err(StreamRefused::Unimplemented);
@@ -76,8 +87,8 @@ impl Member {
             self.read_index().await?;
         }
         fault::pause(Point::RangeRead).await;
-        let mvcc = Arc::clone(&self.mvcc);
-        let chunks = self.env.offload(move || mvcc.range_chunks(request)).await?;
+        let (mvcc, caller) = (Arc::clone(&self.mvcc), self.caller(credentials)?);
+        let chunks = self.env.offload(move || mvcc.range_chunks_for(request, caller.as_ref())).await?;
         Ok(futures::stream::try_unfold((self, chunks, place), move |(member, mut chunks, place)| async move {
             let (chunk, chunks) = member.env.offload(move || (chunks.next_chunk(chunk_bytes), chunks)).await;
             let Some(mut chunk) = chunk? else { return Ok(None) };
@@ -88,10 +99,10 @@ impl Member {
         }))
     }
 
-    pub async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, RaftError> {
+    pub async fn put(&self, request: pb::PutRequest, credentials: &Credentials) -> Result<pb::PutResponse, RaftError> {
         check::put(&request)?;
         let _place = self.admit_write(&request)?;
-        match self.propose(Op::Put(request)).await? {
+        match self.propose_for(Op::Put(request), credentials).await? {
             Response::Put(mut response) => {
                 self.fill_header(&mut response.header);
                 Ok(response)
@@ -100,10 +111,14 @@ impl Member {
         }
     }
 
-    pub async fn delete_range(&self, request: pb::DeleteRangeRequest) -> Result<pb::DeleteRangeResponse, RaftError> {
+    pub async fn delete_range(
+        &self,
+        request: pb::DeleteRangeRequest,
+        credentials: &Credentials,
+    ) -> Result<pb::DeleteRangeResponse, RaftError> {
         check::delete_range(&request)?;
         let _place = self.admit_write(&request)?;
-        match self.propose(Op::DeleteRange(request)).await? {
+        match self.propose_for(Op::DeleteRange(request), credentials).await? {
             Response::DeleteRange(mut response) => {
                 self.fill_header(&mut response.header);
                 Ok(response)
@@ -112,11 +127,11 @@ impl Member {
         }
     }
 
-    pub async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, RaftError> {
+    pub async fn txn(&self, request: pb::TxnRequest, credentials: &Credentials) -> Result<pb::TxnResponse, RaftError> {
         check::txn(&request, self.limits.txn_ops_max)?;
         fault::pause(Point::TxnChecked).await;
         let _place = self.admit_write(&request)?;
-        match self.propose(Op::Txn(request)).await? {
+        match self.propose_for(Op::Txn(request), credentials).await? {
             Response::Txn(mut response) => {
                 self.fill_header(&mut response.header);
                 Ok(response)
@@ -125,13 +140,17 @@ impl Member {
         }
     }
 
-    pub async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, RaftError> {
+    pub async fn compact(
+        &self,
+        request: pb::CompactionRequest,
+        credentials: &Credentials,
+    ) -> Result<pb::CompactionResponse, RaftError> {
         let _place = self.admit_write(&request)?;
         let physical = request.physical;
         let Some(request) = retention::allowed(self, request)? else {
             return Ok(pb::CompactionResponse { header: Some(self.header(self.mvcc.revision())) });
         };
-        match self.propose(Op::Compact(request)).await? {
+        match self.propose_for(Op::Compact(request), credentials).await? {
             Response::Compact(mut response) => {
                 if physical {
                     self.compact_physically().await?;

@@ -6,6 +6,7 @@ use keelstone_raft::{RaftError, RaftStatus};
 
 use super::kv::unexpected;
 use crate::{
+    auth::Credentials,
     constants::{ETCD_VERSION, LEADER_TRANSFER_TIME_MAX, STORAGE_VERSION},
     member::Member,
 };
@@ -58,10 +59,15 @@ impl Member {
         status.members.iter().map(member).collect()
     }
 
-    pub async fn alarm(&self, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, RaftError> {
+    pub async fn alarm(
+        &self,
+        request: pb::AlarmRequest,
+        credentials: &Credentials,
+    ) -> Result<pb::AlarmResponse, RaftError> {
         let _place = self.admit(0)?;
         if request.action == pb::alarm_request::AlarmAction::Get as i32 {
             self.read_index().await?;
+            self.mvcc.auth().check_known(self.caller(credentials)?.as_ref())?;
             let wanted = |alarm: &pb::AlarmMember| {
                 let of_kind = request.alarm == pb::AlarmType::None as i32 || request.alarm == alarm.alarm;
                 of_kind && (request.member_id == 0 || request.member_id == alarm.member_id)
@@ -69,7 +75,7 @@ impl Member {
             let alarms = self.mvcc.alarms().into_iter().filter(wanted).collect();
             return Ok(pb::AlarmResponse { header: Some(self.header(self.mvcc.revision())), alarms });
         }
-        match self.propose(Op::Alarm(request)).await? {
+        match self.propose_for(Op::Alarm(request), credentials).await? {
             Response::Alarm(mut response) => {
                 self.fill_header(&mut response.header);
                 Ok(response)

@@ -1,5 +1,6 @@
 //! What the services do, whoever asks: gRPC and the in-process client share these.
 
+mod auth;
 mod kv;
 mod lease;
 mod maintenance;

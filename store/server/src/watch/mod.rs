@@ -3,8 +3,10 @@
 //! Every response of a stream passes one bounded queue, so that a client that does not read holds up its own
 //! watches alone, and a progress response is behind the events that it speaks of.
 
+mod access;
 mod fragment;
 mod session;
 mod task;
 
+pub(crate) use access::WatchAccess;
 pub(crate) use session::start;

@@ -13,8 +13,12 @@ use keelstone_etcd_api::{
 use keelstone_mvcc::WatchSpec;
 use tokio::sync::{mpsc, oneshot};
 
-use super::task::{compacted_reason, Control, Report, WatchTask};
+use super::{
+    access::{reason, WatchAccess},
+    task::{compacted_reason, Control, Report, WatchTask},
+};
 use crate::{
+    auth::Credentials,
     constants::{WATCHES_PER_STREAM_MAX, WATCH_RESPONSES_QUEUED_MAX},
     member::Member,
     quorum::leader_lost,
@@ -28,6 +32,7 @@ const NO_WATCH_ID: i64 = -1;
 pub(crate) fn start<R>(
     member: Arc<Member>,
     requests: R,
+    credentials: Credentials,
     require_leader: bool,
 ) -> impl Stream<Item = Result<pb::WatchResponse, ApiError>> + Send + 'static
 where
@@ -37,8 +42,16 @@ where
     let (end, mut ended) = oneshot::channel();
     let (reports, received) = mpsc::channel(WATCH_RESPONSES_QUEUED_MAX);
     let env = member.env.clone();
-    let session =
-        Session { member, out, reports, watches: BTreeMap::new(), next_id: 0, round: None, round_again: false };
+    let session = Session {
+        credentials,
+        member,
+        out,
+        reports,
+        watches: BTreeMap::new(),
+        next_id: 0,
+        round: None,
+        round_again: false,
+    };
     env.spawn(session.run(requests, received, require_leader, end));
     async_stream::stream! {
         while let Some(response) = responses.recv().await {
@@ -53,6 +66,7 @@ where
 
 /// The state of one stream.
 struct Session {
+    credentials: Credentials,
     member: Arc<Member>,
     out: mpsc::Sender<pb::WatchResponse>,
     reports: mpsc::Sender<Report>,
@@ -102,10 +116,14 @@ impl Session {
         R: Stream<Item = pb::WatchRequest> + Send + Unpin,
     {
         let mut more_requests = true;
+        let mut auth_changes = self.member.mvcc.auth_changes();
         loop {
             tokio::select! {
                 biased;
                 Some(report) = received.recv() => self.take(report).await,
+                Ok(()) = auth_changes.changed() => {
+                    self.watches.values().for_each(|control| control.auth_changed.notify_one());
+                }
                 request = requests.next(), if more_requests => match request.map(|request| request.request_union) {
                     // A client may close its side and go on reading.
                     None => more_requests = false,
@@ -134,18 +152,26 @@ impl Session {
         } else {
             None
         };
+        let caller = self.member.caller(&self.credentials);
+        let access =
+            caller.and_then(|caller| WatchAccess::new(&self.member, caller, key.clone(), request.range_end.clone()));
+        let (access, refusal) = match (access, refusal) {
+            (Err(error), _) => (None, Some(reason(error))),
+            (Ok(access), refusal) => (Some(access), refusal),
+        };
         if let Some(cancel_reason) = refusal {
             let refused = self.response(revision, NO_WATCH_ID);
             self.send(pb::WatchResponse { created: true, canceled: true, cancel_reason, ..refused }).await;
             return;
         }
+        let Some(access) = access else { return };
         let id = if request.watch_id == 0 { self.free_id() } else { request.watch_id };
         // Said before the watch can say anything.
         self.send(pb::WatchResponse { created: true, ..self.response(revision, id) }).await;
-        self.begin(id, key, revision, &request);
+        self.begin(id, key, revision, access, &request);
     }
 
-    fn begin(&mut self, id: i64, key: Bytes, revision: i64, request: &pb::WatchCreateRequest) {
+    fn begin(&mut self, id: i64, key: Bytes, revision: i64, access: WatchAccess, request: &pb::WatchCreateRequest) {
         let start_revision = if request.start_revision == 0 { revision + 1 } else { request.start_revision };
         let filters = |kind: FilterType| request.filters.contains(&i32::from(kind));
         let watcher = self.member.mvcc.watch(WatchSpec {
@@ -162,6 +188,7 @@ impl Session {
             member: Arc::clone(&self.member),
             id,
             watcher,
+            access,
             fragment: request.fragment,
             control,
             out: self.out.clone(),

@@ -12,7 +12,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::fragment::split;
+use super::{
+    access::{reason, WatchAccess},
+    fragment::split,
+};
 use crate::{constants::WATCH_FRAGMENT_BYTES, member::Member};
 
 /// What a watch tells its session.
@@ -30,6 +33,8 @@ pub(super) struct Control {
     /// Asks for one [`Report::Progress`].
     pub progress: Arc<Notify>,
     pub cancel: CancellationToken,
+    /// Says that users or roles have changed.
+    pub auth_changed: Arc<Notify>,
 }
 
 /// One watch of a stream.
@@ -37,6 +42,7 @@ pub(super) struct WatchTask {
     pub member: Arc<Member>,
     pub id: i64,
     pub watcher: Watcher,
+    pub access: WatchAccess,
     pub fragment: bool,
     pub control: Control,
     pub out: mpsc::Sender<pb::WatchResponse>,
@@ -74,6 +80,12 @@ impl WatchTask {
                     self.watcher.request_progress();
                     continue;
                 }
+                () = control.auth_changed.notified() => {
+                    if !self.still_allowed().await {
+                        return;
+                    }
+                    continue;
+                }
                 () = next_tick(&mut ticks) => {
                     if !std::mem::take(&mut busy) {
                         tick_asked = true;
@@ -87,7 +99,7 @@ impl WatchTask {
                 Ok(Some(WatchBatch::Events { revision, events })) => {
                     busy = true;
                     fault::pause(Point::WatchBatch).await;
-                    if !self.send_events(revision, events).await {
+                    if !self.still_allowed().await || !self.send_events(revision, events).await {
                         return;
                     }
                 }
@@ -120,6 +132,15 @@ impl WatchTask {
                 }
             }
         }
+    }
+
+    /// Ends the watch of a client that may no longer read what it watches.
+    async fn still_allowed(&mut self) -> bool {
+        let Err(error) = self.access.check() else { return true };
+        let mut last = self.response(self.member.mvcc.revision());
+        (last.canceled, last.cancel_reason) = (true, reason(error));
+        self.send(last).await;
+        false
     }
 
     async fn send_events(&mut self, revision: i64, events: Vec<keelstone_etcd_api::mvccpb::Event>) -> bool {

@@ -14,18 +14,28 @@ use crate::common::{etcd, Cluster};
 struct Etcdctl {
     binary: PathBuf,
     endpoints: String,
+    user: Option<String>,
 }
 
 impl Etcdctl {
     /// `None`, said on the output, if there is no binary.
     fn find(cluster: &Cluster) -> Option<Self> {
         let binary = etcd::find("ETCDCTL", "/usr/bin/etcdctl")?;
-        Some(Self { binary, endpoints: cluster.endpoints().join(",") })
+        Some(Self { binary, endpoints: cluster.endpoints().join(","), user: None })
+    }
+
+    /// The same as a user, `name:password`.
+    fn of(&self, user: &str) -> Self {
+        Self { binary: self.binary.clone(), endpoints: self.endpoints.clone(), user: Some(user.to_owned()) }
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoints]).args(args);
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.endpoints]);
+        if let Some(user) = &self.user {
+            command.args(["--user", user]);
+        }
+        command.args(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -135,6 +145,78 @@ async fn cluster_commands(ctl: &Etcdctl, members: usize) {
     assert!(ctl.fail(&["get", "a", "--rev", "2"]).await.contains("required revision has been compacted"));
     let add = ctl.fail(&["member", "add", "m9", "--peer-urls", "http://127.0.0.1:1"]).await;
     assert!(add.contains("not served by this store"), "{add}");
+}
+
+/// Every command about users, roles and auth, and what they are good for.
+async fn users_and_roles(ctl: &Etcdctl) {
+    assert_eq!(ctl.run(&["user", "add", "root:pw"]).await, "User root created\n");
+    assert_eq!(ctl.run(&["role", "add", "keeper"]).await, "Role keeper created\n");
+    let granted = ctl.run(&["role", "grant-permission", "keeper", "readwrite", "fruit/", "--prefix"]).await;
+    assert_eq!(granted, "Role keeper updated\n");
+    ctl.run(&["role", "grant-permission", "keeper", "read", "x", "--from-key"]).await;
+    let (ok, said, errors) = ctl.run_with(&["user", "add", "alice", "--interactive=false"], "secret\n").await;
+    assert!(ok && said == "User alice created\n", "{said}{errors}");
+    assert_eq!(ctl.run(&["user", "grant-role", "alice", "keeper"]).await, "Role keeper is granted to user alice\n");
+    // etcdctl gives root its role by itself.
+    assert_eq!(ctl.run(&["auth", "enable"]).await, "Authentication Enabled\n");
+
+    let (root, alice) = (ctl.of("root:pw"), ctl.of("alice:secret"));
+    assert!(ctl.fail(&["put", "fruit/apple", "red"]).await.contains("user name is empty"));
+    let wrong = ctl.of("alice:wrong").fail(&["get", "fruit/apple"]).await;
+    assert!(wrong.contains("authentication failed, invalid user ID or password"), "{wrong}");
+    assert_eq!(alice.run(&["put", "fruit/apple", "red"]).await, "OK\n");
+    assert_eq!(alice.run(&["get", "fruit/", "--prefix"]).await, "fruit/apple\nred\n");
+    assert!(alice.fail(&["put", "x", "1"]).await.contains("permission denied"));
+    assert_eq!(alice.run(&["get", "x", "--from-key"]).await, "");
+    assert!(alice.fail(&["user", "list"]).await.contains("permission denied"));
+    assert_eq!(root.run(&["user", "list"]).await, "alice\nroot\n");
+    assert_eq!(root.run(&["role", "list"]).await, "keeper\nroot\n");
+    assert_eq!(alice.run(&["user", "get", "alice"]).await, "User: alice\nRoles: keeper\n");
+    let role = root.run(&["role", "get", "keeper"]).await;
+    assert!(role.contains("[fruit/, fruit0) (prefix fruit/)") && role.contains("[x, <open ended>"), "{role}");
+    let (ok, said, errors) = root.run_with(&["user", "passwd", "alice", "--interactive=false"], "new\n").await;
+    assert!(ok && said == "Password updated\n", "{said}{errors}");
+    let alice = ctl.of("alice:new");
+    assert_eq!(alice.run(&["del", "fruit/apple"]).await, "1\n");
+    root.run(&["role", "revoke-permission", "keeper", "fruit/", "--prefix"]).await;
+    assert!(alice.fail(&["get", "fruit/apple"]).await.contains("permission denied"));
+    let revoked = root.run(&["user", "revoke-role", "alice", "keeper"]).await;
+    assert_eq!(revoked, "Role keeper is revoked from user alice\n");
+    assert_eq!(root.run(&["role", "delete", "keeper"]).await, "Role keeper deleted\n");
+    assert_eq!(root.run(&["user", "delete", "alice"]).await, "User alice deleted\n");
+    assert!(root.fail(&["user", "delete", "root"]).await.contains("invalid auth management"));
+    assert_eq!(root.run(&["auth", "disable"]).await, "Authentication Disabled\n");
+    assert_eq!(ctl.run(&["put", "x", "1"]).await, "OK\n");
+    assert_eq!(ctl.run(&["user", "delete", "root"]).await, "User root deleted\n");
+    ctl.run(&["del", "", "--prefix"]).await;
+}
+
+/// etcdctl's own recipes: a lock around a command, and an election.
+async fn locks_and_elections(ctl: &Etcdctl) {
+    assert_eq!(ctl.run(&["lock", "mutex", "echo", "held"]).await, "held\n");
+    let mut leader = ctl.command(&["elect", "office", "first"]).spawn().unwrap();
+    let mut output = BufReader::new(leader.stdout.take().unwrap());
+    let read = move || {
+        let (mut key, mut value) = (String::new(), String::new());
+        output.read_line(&mut key).unwrap();
+        output.read_line(&mut value).unwrap();
+        (key, value)
+    };
+    let said = tokio::time::timeout(std::time::Duration::from_secs(10), keelstone_env::Env::os().offload(read)).await;
+    leader.kill().unwrap();
+    leader.wait().unwrap();
+    let (key, value) = said.unwrap();
+    assert!(key.starts_with("office/") && value == "first\n", "{key}{value}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn auth_locks_and_elections() {
+    let cluster = Cluster::start_with(3, |config| config.bcrypt_cost = 4).await;
+    if let Some(ctl) = Etcdctl::find(&cluster) {
+        users_and_roles(&ctl).await;
+        locks_and_elections(&ctl).await;
+    }
+    cluster.stop_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

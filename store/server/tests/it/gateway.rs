@@ -1,8 +1,10 @@
 //! The JSON gateway: the same requests to a real etcd's and to this store's; status and JSON must be equal.
 
+use keelstone_etcd_api::ApiError;
 use serde_json::Value;
 
 use crate::{
+    auth::{quick, secure},
     common::{etcd, Cluster},
     web::{post, request, Answer},
 };
@@ -167,5 +169,26 @@ async fn bounds_metadata_and_origins() {
     assert_eq!(led.status, 200);
     assert_eq!(led.headers["access-control-allow-origin"], "*");
     assert_eq!(led.headers["grpc-metadata-content-type"], "application/grpc");
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_passed_on() {
+    let cluster = Cluster::start_with(1, quick).await;
+    let address = &cluster.endpoints()[0];
+    secure(address).await;
+    let login = post(address, "/v3/auth/authenticate", r#"{"name":"alice","password":"alice"}"#).await;
+    let token = login.json()[0]["token"].as_str().unwrap().to_owned();
+    let put = |key: &'static str, token: String| async move {
+        let headers = [("Authorization", token.as_str())];
+        let body = format!(r#"{{"key":"{key}","value":"Yg=="}}"#);
+        let answer = request(address, "POST", "/v3/kv/put", &headers, &body, ALL).await;
+        (answer.status, answer.json()[0]["message"].clone())
+    };
+    assert_eq!(put("YQ==", token.clone()).await.0, 200);
+    assert_eq!(put("eA==", token).await, (403, ApiError::PermissionDenied.text().into()));
+    assert_eq!(put("YQ==", "forged".to_owned()).await, (401, ApiError::InvalidAuthToken.text().into()));
+    let nobody = post(address, "/v3/kv/put", r#"{"key":"YQ=="}"#).await;
+    assert_eq!(nobody.json()[0]["message"], ApiError::UserEmpty.text());
     cluster.stop_all().await;
 }

@@ -1,9 +1,13 @@
 //! The running store: against etcdctl, against a real etcd, with members lost, with TLS. One binary, because
 //! linking the store takes longer than these tests.
 
+mod auth;
+mod auth_differential;
 mod availability;
+mod certificates;
 mod common;
 mod contract;
+mod coordination;
 mod differential;
 #[path = "../../../client/tests/common/mod.rs"]
 pub mod etcd;
@@ -11,6 +15,7 @@ mod etcdctl;
 mod gateway;
 mod history;
 mod http_and_tls;
+mod login;
 mod requests;
 mod snapshots;
 mod watches;

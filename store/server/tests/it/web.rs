@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use keelstone_env::Env;
+use keelstone_env::{BoxedIo, ClientTls, Env};
 
 /// What came back.
 #[derive(Clone, Debug)]
@@ -31,8 +31,32 @@ pub async fn request(
     body: &str,
     lines_max: usize,
 ) -> Answer {
+    let io = connect(address).await;
+    request_over(io, address, method, path, headers, body, lines_max).await
+}
+
+async fn connect(address: &str) -> BoxedIo {
     let (host, port) = address.rsplit_once(':').unwrap();
-    let io = Env::os().net().connect(host, port.parse().unwrap()).await.unwrap();
+    Env::os().net().connect(host, port.parse().unwrap()).await.unwrap()
+}
+
+/// A POST over TLS.
+pub async fn post_over_tls(address: &str, tls: &ClientTls, path: &str, body: &str) -> Answer {
+    let tls = ClientTls { alpn: vec!["http/1.1".into()], ..tls.clone() };
+    let connector = Env::os().tls().client(&tls).unwrap();
+    let io = connector.connect(connect(address).await, "127.0.0.1").await.unwrap().io;
+    request_over(io, address, "POST", path, &[], body, usize::MAX).await
+}
+
+async fn request_over(
+    io: BoxedIo,
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+    lines_max: usize,
+) -> Answer {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
     let driver = Env::os().spawn(connection);
     let mut request = http::Request::builder().method(method).uri(path).header("host", address);
