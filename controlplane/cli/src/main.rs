@@ -36,7 +36,7 @@ enum Command {
     Kill(up::KillArguments),
     /// Runs a master: store member, API server, scheduler and controllers.
     Server(Box<commands::server::ServerArguments>),
-    /// Runs a member of the store alone, in etcd's place: with etcd's flags.
+    /// Runs a member of the store alone, in etcd's place: with etcd's flags. `store help`: snapshots and backups.
     #[command(disable_help_flag = true)]
     Store(commands::store::StoreArguments),
     /// Runs an API server alone, on a store of its own kind or on an etcd.
@@ -83,7 +83,9 @@ fn main() -> ExitCode {
     }
     let command = Arguments::parse().command;
     if let Command::Store(store) = &command {
-        return etcd::run(&store.arguments);
+        if !store.names_a_tool() {
+            return etcd::run(&store.arguments);
+        }
     }
     if let Command::ContainerShim { dir } = &command {
         // Before any thread is started: the shim makes namespaces.
@@ -97,14 +99,14 @@ fn main() -> ExitCode {
         Command::Down(arguments) => up::down(&arguments),
         Command::Status(arguments) => up::status(&arguments),
         Command::Kill(arguments) => up::kill(&arguments),
-        Command::Server(arguments) => run(commands::server::run(*arguments)),
-        Command::Apiserver(arguments) => run(commands::apiserver::run(*arguments)),
-        Command::Scheduler(arguments) => run(commands::leading::scheduler(arguments)),
-        Command::ControllerManager(arguments) => run(commands::leading::controllers(arguments)),
-        Command::Agent(arguments) => run(commands::agent::run(*arguments)),
-        Command::Balancer(arguments) => run(commands::balancer::run(arguments)),
-        // These have their own way, above.
-        Command::Store(_) | Command::ContainerShim { .. } => Ok(()),
+        Command::Server(arguments) => serve(commands::server::run(*arguments)),
+        Command::Store(arguments) => run(commands::store::run_tool(arguments)),
+        Command::Apiserver(arguments) => serve(commands::apiserver::run(*arguments)),
+        Command::Scheduler(arguments) => serve(commands::leading::scheduler(arguments)),
+        Command::ControllerManager(arguments) => serve(commands::leading::controllers(arguments)),
+        Command::Agent(arguments) => serve(commands::agent::run(*arguments)),
+        Command::Balancer(arguments) => serve(commands::balancer::run(arguments)),
+        Command::ContainerShim { .. } => Ok(()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,6 +119,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs what lives long: memory that is not used goes back to the system.
+fn serve(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    keelstone_allocator::purge_in_background();
+    run(command)
 }
 
 fn run(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

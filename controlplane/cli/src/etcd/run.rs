@@ -1,6 +1,5 @@
 use std::{
     fs::File,
-    future::Future,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -52,7 +51,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         eprintln!("etcd: the log cannot be written: {error}");
         return ExitCode::from(EXIT_FAILED);
     }
-    match block_on(serve(settings)) {
+    match crate::serve(serve(settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(error) | Failure::Failed(error)) => {
             tracing::error!(error = %error, "failed to start etcd");
@@ -160,8 +159,4 @@ impl Write for SharedOutputs {
         let mut outputs = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         outputs.0.iter_mut().try_for_each(Write::flush)
     }
-}
-
-fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    crate::run(work)
 }

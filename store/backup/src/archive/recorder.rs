@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     future::Future,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,8 +8,6 @@ use std::{
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream, StreamExt};
 use keelstone_env::{DiskFile, Env, OpenMode};
-use keelstone_etcd_api::mvccpb::{self, event::EventType};
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{watch, Mutex},
     time::MissedTickBehavior,
@@ -18,8 +15,10 @@ use tokio::{
 
 use super::{
     folder::Folder,
-    frame::{Change, Frame, LeaseMark},
-    segment::{SegmentHeader, SegmentReader, SegmentWriter},
+    frame::Frame,
+    log::{append, refused, resume, Broken, Log},
+    progress::{read_progress, write_progress, Progress},
+    segment::SegmentHeader,
     Source, SourceError, WatchPart,
 };
 use crate::{
@@ -53,28 +52,6 @@ impl RecorderOptions {
     }
 }
 
-/// How far a backup is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    pub version: u32,
-    pub cluster_id: u64,
-    /// Every revision up to here can be restored; 0 before the first full backup.
-    pub revision: i64,
-    /// When that was known, in milliseconds since 1970.
-    pub unix_ms: u64,
-    /// The store's newest revision, as last seen.
-    pub store_revision: i64,
-    /// Why the store does not answer, if it does not.
-    pub error: Option<String>,
-}
-
-impl Progress {
-    /// Revisions of the store that the backup does not hold yet.
-    pub fn behind_revisions(&self) -> i64 {
-        (self.store_revision - self.revision).max(0)
-    }
-}
-
 /// Backs a store up until it is told to stop.
 pub struct Recorder {
     env: Env,
@@ -86,39 +63,6 @@ pub struct Recorder {
     progress: watch::Sender<Progress>,
     /// Held while the log is written, so that nothing is under way any more when [`Recorder::run`] returns.
     writing: Arc<Mutex<()>>,
-}
-
-/// Why a session with the store ended.
-enum Broken {
-    /// Tried again.
-    Source(SourceError),
-    /// Not.
-    Backup(BackupError),
-}
-
-impl From<SourceError> for Broken {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error)
-    }
-}
-
-impl From<BackupError> for Broken {
-    fn from(error: BackupError) -> Self {
-        Self::Backup(error)
-    }
-}
-
-/// What is being written.
-struct Log {
-    segment: Option<SegmentWriter>,
-    through: i64,
-    /// Changes that are not durable yet.
-    pending: Vec<Change>,
-    pending_bytes: usize,
-    /// Known leases and their time to live.
-    leases: BTreeMap<i64, i64>,
-    new_leases: Vec<LeaseMark>,
-    gone_leases: Vec<i64>,
 }
 
 impl Recorder {
@@ -436,58 +380,6 @@ impl Recorder {
     }
 }
 
-impl Log {
-    fn after(through: i64) -> Self {
-        Self {
-            segment: None,
-            through,
-            pending: Vec::new(),
-            pending_bytes: 0,
-            leases: BTreeMap::new(),
-            new_leases: Vec::new(),
-            gone_leases: Vec::new(),
-        }
-    }
-
-    fn learn(&mut self, id: i64, ttl_s: i64) {
-        self.leases.insert(id, ttl_s);
-        self.new_leases.push(LeaseMark { id, ttl_s });
-    }
-
-    /// Takes whole revisions that follow what is there.
-    fn take(&mut self, events: Vec<mvccpb::Event>) -> Result<(), Broken> {
-        for event in events {
-            let deleted = event.r#type() == EventType::Delete;
-            let Some(kv) = event.kv else { return Err(SourceError("an event without a key".into()).into()) };
-            let last = self.pending.last().map(|change| (change.main, change.sub));
-            let main = kv.mod_revision;
-            let sub = match last {
-                Some((last_main, last_sub)) if last_main == main => last_sub + 1,
-                Some((last_main, _)) if last_main > main => return Err(out_of_order(main)),
-                // Frames that are durable already say that nothing was missing: a store that lies has no backup.
-                _ if main <= self.through => {
-                    let through = self.through;
-                    return Err(refused(format!("the store said all up to revision {through}, and then sent {main}")));
-                }
-                _ => 0,
-            };
-            let kv =
-                if deleted { mvccpb::KeyValue { key: kv.key, mod_revision: main, ..Default::default() } } else { kv };
-            self.pending_bytes += kv.key.len() + kv.value.len() + 64;
-            self.pending.push(Change { main, sub, kv: Some(kv) });
-        }
-        Ok(())
-    }
-}
-
-fn out_of_order(main: i64) -> Broken {
-    SourceError(format!("revision {main} came out of order")).into()
-}
-
-fn refused(what: String) -> Broken {
-    BackupError::Refused(what).into()
-}
-
 async fn first_bytes(stream: &mut BoxStream<'static, Result<Bytes, SourceError>>) -> Result<Bytes, SourceError> {
     stream.next().await.unwrap_or_else(|| Err(SourceError("an empty snapshot".into())))
 }
@@ -508,93 +400,4 @@ fn finish_full(
     let gone = folder.prune(keep)?;
     tracing::debug!(gone, "old backups were removed");
     Ok(head.revision)
-}
-
-/// Appends a frame to the open segment, which is made if there is none; `None` once it is closed.
-fn append(
-    folder: &Folder,
-    segment: Option<SegmentWriter>,
-    header: SegmentHeader,
-    mut frame: Frame,
-    segment_bytes: u64,
-) -> Result<Option<SegmentWriter>, BackupError> {
-    let mut segment = match segment {
-        Some(segment) => segment,
-        None => SegmentWriter::create(folder.disk(), &folder.open_segment(header.first_revision), header)?,
-    };
-    frame.sealed = segment.length() + frame.encode_bytes().len() as u64 >= segment_bytes;
-    segment.append(&frame)?;
-    if !frame.sealed {
-        return Ok(Some(segment));
-    }
-    let first = segment.header().first_revision;
-    drop(segment);
-    folder.rename(&folder.open_segment(first), &folder.closed_segment(first))?;
-    Ok(None)
-}
-
-/// Finds the end of the newest chain, and cuts or closes what a crash left.
-fn resume(folder: &Folder) -> Result<Log, BackupError> {
-    let mut log = Log::after(folder.fulls()?.last().map_or(0, |full| full.revision));
-    let Some(newest) = folder.segments()?.pop() else { return Ok(log) };
-    let mut through = newest.first_revision - 1;
-    let mut sealed = false;
-    let mut each = |frame: Frame| {
-        through = frame.through;
-        sealed = frame.sealed;
-        log.leases.extend(frame.leases.iter().map(|lease| (lease.id, lease.ttl_s)));
-        frame.leases_gone.iter().for_each(|id| {
-            log.leases.remove(id);
-        });
-    };
-    if newest.is_open {
-        let segment = match SegmentWriter::resume(folder.disk(), &newest.path, &mut each) {
-            // Not even its header was durable: nothing is lost with it.
-            Err(BackupError::Damaged(_)) if is_headless(folder, &newest.path)? => {
-                folder.remove(&newest.path)?;
-                return resume(folder);
-            }
-            resumed => resumed?,
-        };
-        if sealed {
-            drop(segment);
-            folder.rename(&newest.path, &folder.closed_segment(newest.first_revision))?;
-        } else {
-            log.segment = Some(segment);
-        }
-    } else {
-        let mut reader = SegmentReader::open(folder.disk(), &newest.path, false)?;
-        while let Some(frame) = reader.next()? {
-            each(frame);
-        }
-    }
-    // A full backup may be ahead of the log that ran beside it; the log goes on where it was.
-    log.through = through;
-    Ok(log)
-}
-
-fn is_headless(folder: &Folder, path: &Path) -> Result<bool, BackupError> {
-    let file = folder.disk().open(path, OpenMode::Read).map_err(BackupError::at(path))?;
-    Ok(file.len()? < super::segment::HEADER_BYTES as u64)
-}
-
-fn progress_path(folder: &Folder) -> PathBuf {
-    folder.dir().join("state.json")
-}
-
-fn write_progress(folder: &Folder, progress: &Progress) -> Result<(), BackupError> {
-    let path = progress_path(folder);
-    let text = serde_json::to_vec_pretty(progress).map_err(|error| BackupError::refused(error.to_string()))?;
-    folder.disk().write_atomically(&path, &text).map_err(BackupError::at(path))
-}
-
-/// What the folder says of itself, if it does.
-pub fn read_progress(folder: &Folder) -> Result<Option<Progress>, BackupError> {
-    let path = progress_path(folder);
-    if !folder.disk().exists(&path) {
-        return Ok(None);
-    }
-    let text = folder.disk().read(&path).map_err(BackupError::at(&path))?;
-    let damaged = |error: serde_json::Error| BackupError::damaged(format!("{}: {error}", path.display()));
-    serde_json::from_slice(&text).map(Some).map_err(damaged)
 }

@@ -1,5 +1,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use keelstone_backup::archive::RecorderOptions;
+
 use super::{
     duration,
     error::FlagsError,
@@ -119,6 +121,8 @@ impl Settings {
         store.watch_progress_interval = progress_interval(&values);
         store.auto_compaction = auto_compaction(&values)?;
         auth(&values, &mut store, &mut notes);
+        store.history_retention = duration::parse(values.text("history-retention")).filter(|time| !time.is_zero());
+        store.backup = backup(&values)?;
         Ok(Self {
             store,
             client_tls: tls_files(&values, "cert-file", "key-file", "trusted-ca-file", "client-cert-auth")?,
@@ -268,6 +272,14 @@ fn auth(values: &Values<'_>, store: &mut StoreConfig, notes: &mut Vec<String>) {
     if values.number("auth-token-ttl") > 0 {
         store.auth_token_ttl = Duration::from_secs(values.number("auth-token-ttl"));
     }
+}
+
+fn backup(values: &Values<'_>) -> Result<Option<RecorderOptions>, FlagsError> {
+    let keep = values.size("backup-keep");
+    if keep == 0 {
+        return Err(FlagsError::Refused("--backup-keep must be at least 1".into()));
+    }
+    Ok(values.path("backup-dir").map(|dir| RecorderOptions { keep, ..RecorderOptions::new(dir) }))
 }
 
 fn tls_files(

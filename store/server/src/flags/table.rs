@@ -1,4 +1,4 @@
-//! Every flag of etcd 3.4, 3.5 and 3.6, declared once: the command line, the environment, the configuration file,
+//! Every flag of etcd 3.4, 3.5 and 3.6, and the few of our own, declared once: the command line, the environment, the configuration file,
 //! the help text and what is said about ignored flags all come from here.
 
 /// How a flag's text is read.
@@ -83,6 +83,7 @@ pub const GROUPS: &[(&str, &[Flag])] = &[
     ("Auth", AUTH),
     ("Monitoring", MONITORING),
     ("Logging", LOGGING),
+    ("Keelstone's own", OWN),
     ("Accepted and ignored, or refused", OTHERS),
 ];
 
@@ -165,6 +166,18 @@ const LOGGING: &[Flag] = &[
     ignored("debug", Bool, "false", "use --log-level=debug"),
     ignored("log-output", Text, "default", "use --log-outputs"),
     ignored("log-package-levels", Text, "", "use --log-level"),
+];
+
+/// What etcd does not have.
+const OWN: &[Flag] = &[
+    used(
+        "history-retention",
+        Duration,
+        "0s",
+        "No compaction takes what is younger; the same on all members. 0s is off.",
+    ),
+    used("backup-dir", Text, "", "A folder to which this member backs its state up continuously."),
+    used("backup-keep", Uint, "7", "Full backups that are kept there, at least 1."),
 ];
 
 const OTHERS: &[Flag] = &[

@@ -195,3 +195,14 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn flags_of_our_own() {
+    assert!(run("").unwrap().store.backup.is_none() && run("").unwrap().store.history_retention.is_none());
+    let store = run("--history-retention=1h30m --backup-dir /b --backup-keep 3").unwrap().store;
+    assert_eq!(store.history_retention, Some(Duration::from_secs(5_400)));
+    let backup = store.backup.unwrap();
+    assert_eq!((backup.dir.as_path(), backup.keep), (Path::new("/b"), 3));
+    assert_eq!(run("--backup-dir /b").unwrap().store.backup.unwrap().keep, keelstone_backup::constants::FULLS_KEPT);
+    assert_eq!(refused("--backup-dir /b --backup-keep=0"), "--backup-keep must be at least 1");
+}
