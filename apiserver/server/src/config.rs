@@ -3,6 +3,8 @@ use std::net::Ipv4Addr;
 use keelstone_access::admission::AdmissionConfig;
 use keelstone_env::{ClientTls, ServerTls};
 
+use crate::perturb::Plan;
+
 /// What an API server is started with. Texts of keys and certificates are PEM.
 #[derive(Clone, Debug)]
 pub struct ApiServerConfig {
@@ -35,6 +37,8 @@ pub struct ApiServerConfig {
     pub admission: AdmissionConfig,
     /// How this server shows itself to node agents when it fetches logs; `None`: logs cannot be fetched.
     pub node_client: Option<ClientTls>,
+    /// Whose requests are disturbed on purpose; `None`: nobody's.
+    pub perturbation: Option<Plan>,
 }
 
 impl ApiServerConfig {
@@ -56,6 +60,7 @@ impl ApiServerConfig {
             node_port_range: (30_000, 32_767),
             admission: AdmissionConfig::default(),
             node_client: None,
+            perturbation: None,
         }
     }
 }

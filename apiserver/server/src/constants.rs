@@ -53,3 +53,24 @@ pub const GIT_VERSION: &str = "v1.37.0+keelstone";
 /// A watch that names no timeout ends after a random time between these.
 pub const WATCH_TIMEOUT_MIN: Duration = Duration::from_secs(1800);
 pub const WATCH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// The longest time of a rule that disturbs requests, in milliseconds.
+pub const PERTURBATION_MS_MAX: u64 = 60_000;
+/// Rules of a plan that disturbs requests.
+pub const PERTURBATION_RULES_MAX: usize = 256;
+/// Users whose requests are disturbed and observed; more are left alone.
+pub const ACTORS_MAX: usize = 1024;
+/// Views of one user that are kept; the oldest are forgotten.
+pub const VIEWS_PER_ACTOR_MAX: usize = 64;
+/// Objects of one user whose last sent state is kept; the oldest are forgotten.
+pub const KNOWN_OBJECTS_MAX: usize = 1024;
+/// Events of one watch that are held back at once; a watch that is further behind waits.
+pub const HELD_EVENTS_MAX: usize = 1024;
+/// Writes of observed users that are kept; the oldest are forgotten.
+pub const WRITE_RECORDS_MAX: usize = 4096;
+/// Changes that a record of a write on stale knowledge shows; all are counted.
+pub const MISSED_SHOWN_MAX: usize = 16;
+/// Old revisions that are remembered with their time, and how far they are apart.
+pub const STALENESS_SAMPLES_MAX: usize = 1200;
+pub const STALENESS_SAMPLE_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the next change of a view is waited for that must be there already.
+pub const JUDGE_WAIT: Duration = Duration::from_millis(50);

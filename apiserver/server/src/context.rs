@@ -5,6 +5,7 @@ use keelstone_registry::WriteRequest;
 
 use crate::{
     negotiate::{negotiate, Encoding, Form, Negotiated},
+    perturb::Perturbed,
     query::Query,
     request_info::RequestInfo,
     respond::Style,
@@ -22,6 +23,8 @@ pub struct Context {
     pub user: User,
     /// The wall clock when the request came, seconds since 1970.
     pub now_unix_s: i64,
+    /// Set if a plan of perturbation names the user.
+    pub perturbed: Option<Perturbed>,
 }
 
 impl Context {

@@ -23,6 +23,7 @@ mod negotiate;
 mod node_client;
 mod openapi;
 mod paths;
+pub mod perturb;
 mod query;
 mod request_info;
 mod respond;

@@ -13,6 +13,8 @@ use crate::{
 };
 
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
+/// What those wrote whom a plan of perturbation names.
+const PERTURBATION: &str = "/debug/perturbation";
 const JWKS: &str = "/openid/v1/jwks";
 
 /// # Errors
@@ -40,6 +42,11 @@ pub async fn answer(state: &State, context: &Context) -> ApiResult<Response<Body
         "" => Ok(respond::json(&root(state), true)),
         "/version" => Ok(respond::json(&version(), true)),
         "/metrics" => Ok(respond::text(StatusCode::OK, state.metrics.render(state.in_flight.counts()))),
+        PERTURBATION => {
+            let perturber = state.perturber.as_ref().ok_or_else(ApiStatus::no_such_path)?;
+            let report = serde_json::to_value(perturber.report());
+            Ok(respond::json(&report.map_err(|error| ApiStatus::internal(error.to_string()))?, true))
+        }
         WELL_KNOWN => {
             let issuer = state.authenticator.issuer();
             Ok(respond::json(&issuer.openid_configuration(&jwks_uri(state)), false))

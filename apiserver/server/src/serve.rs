@@ -18,7 +18,7 @@ use crate::{
     context::{text_of, Context},
     handlers,
     metrics::Finished,
-    paths,
+    paths, perturb,
     query::Query,
     request_info::RequestInfo,
     respond,
@@ -48,6 +48,7 @@ pub async fn serve(state: Arc<State>, caller: Caller, request: Request<Body>) ->
         headers: head.headers,
         user: User::default(),
         now_unix_s: state.env.unix_time_s(),
+        perturbed: None,
     };
     let labels = context.info.clone();
     let style = context.error_style();
@@ -125,7 +126,7 @@ async fn admit(state: &State, caller: &Caller, context: &Context) -> ApiResult<U
 }
 
 /// The bound on requests in flight, authorization, then the handler.
-async fn answer(state: &Arc<State>, context: Context, body: Body, long_running: bool) -> ApiResult<Response<Body>> {
+async fn answer(state: &Arc<State>, mut context: Context, body: Body, long_running: bool) -> ApiResult<Response<Body>> {
     // Those who repair the cluster are let in when it is full.
     let exempt = long_running || context.user.in_group(keelstone_access::user::MASTERS);
     let _place = if exempt { None } else { Some(state.in_flight.enter(context.info.is_read())?) };
@@ -134,9 +135,15 @@ async fn answer(state: &Arc<State>, context: Context, body: Body, long_running: 
     if !decision.allowed {
         return Err(attributes.forbidden(&decision.reason));
     }
-    if context.info.is_resource {
-        handlers::answer(state, &context, body).await
-    } else {
-        paths::answer(state, &context).await
+    if !context.info.is_resource {
+        return paths::answer(state, &context).await;
     }
+    let Some(perturber) = state.perturber.as_ref().filter(|p| p.observes(&context.user.name)) else {
+        return handlers::answer(state, &context, body).await;
+    };
+    let perturbed = perturb::begin(perturber, &context).await?;
+    let lost = perturbed.trouble.lost_answer();
+    context.perturbed = Some(perturbed);
+    let done = handlers::answer(state, &context, body).await?;
+    lost.map_or(Ok(done), Err)
 }

@@ -17,8 +17,19 @@ use keelstone_store_client::EtcdKv;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    allocate::Pools, bootstrap, config::ApiServerConfig, discovery::Discovery, health, in_flight::InFlight, listener,
-    lister::CacheLister, local::LocalService, metrics::Metrics, openapi::OpenApi, state::State,
+    allocate::Pools,
+    bootstrap,
+    config::ApiServerConfig,
+    discovery::Discovery,
+    health,
+    in_flight::InFlight,
+    listener,
+    lister::CacheLister,
+    local::LocalService,
+    metrics::Metrics,
+    openapi::OpenApi,
+    perturb::{Perturber, Report},
+    state::State,
     virtual_resources::VIRTUAL,
 };
 
@@ -137,6 +148,7 @@ fn build(
         openapi: OpenApi::new(served(&registry)),
         metrics: Metrics::default(),
         in_flight: InFlight::default(),
+        perturber: config.perturbation.clone().map(|plan| Arc::new(Perturber::new(env.clone(), plan))),
         node_tls,
         discovery: OnceLock::new(),
         bootstrapped: AtomicBool::new(false),
@@ -169,6 +181,11 @@ impl RunningApiServer {
     /// What `/readyz` would say.
     pub async fn is_ready(&self) -> bool {
         health::is_ready(&self.state).await
+    }
+
+    /// The writes of the users whom a plan of perturbation names; `None` without a plan.
+    pub fn perturbation(&self) -> Option<Report> {
+        self.state.perturber.as_ref().map(|perturber| perturber.report())
     }
 
     /// Stops accepting, lets open requests end for a moment, and ends watches.

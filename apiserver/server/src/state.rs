@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     allocate::Pools, config::ApiServerConfig, discovery::Discovery, in_flight::InFlight, metrics::Metrics,
-    openapi::OpenApi,
+    openapi::OpenApi, perturb::Perturber,
 };
 
 /// What all requests and loops of one API server share.
@@ -30,6 +30,8 @@ pub struct State {
     pub openapi: OpenApi,
     pub metrics: Metrics,
     pub in_flight: InFlight,
+    /// Set by a plan of perturbation.
+    pub perturber: Option<Arc<Perturber>>,
     /// How node agents are reached; `None` without a client certificate for them.
     pub node_tls: Option<Arc<dyn TlsConnector>>,
     /// Known once the port is.

@@ -18,6 +18,7 @@ impl Call<'_> {
         request.dry_run |= options.dry_run;
         let hook = Hook::new(self, request.dry_run);
         let deleted = self.store.delete(&request, self.list_namespace(), self.name(), &options, &hook).await?;
+        self.wrote(&deleted.object);
         let info = self.store.info();
         let with_object = info.group.is_empty() && ANSWERS_WITH_OBJECT.contains(&info.plural);
         if deleted.gone && !with_object {

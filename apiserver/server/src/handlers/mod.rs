@@ -6,6 +6,7 @@ mod delete;
 mod hook;
 mod log;
 mod patch;
+mod perturbed;
 mod pod_actions;
 mod read;
 mod reviews;
@@ -149,6 +150,7 @@ impl Call<'_> {
     /// The answer of a write.
     pub fn written(&self, written: &Written, warnings: &[String]) -> ApiResult<Response<Body>> {
         let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+        self.wrote(&written.object);
         let mut response = self.one(code, &written.object)?;
         respond::add_warnings(&mut response, warnings);
         Ok(response)

@@ -6,7 +6,7 @@ use keelstone_registry::ListParams;
 use keelstone_storage::ListPage;
 use serde_json::{json, Value};
 
-use super::Call;
+use super::{perturbed::at_revision, Call};
 use crate::{body::Body, context::Context, negotiate::Form, respond, table};
 
 impl Call<'_> {
@@ -14,13 +14,22 @@ impl Call<'_> {
         // A form that cannot be made is refused before the store is asked.
         self.context.negotiate(true)?;
         let version = self.context.query.get("resourceVersion");
-        let object = self.store.get(self.namespace(), self.name(), version).await?;
+        let object = match self.old_revision(version) {
+            Some(revision) => self.get_old(revision).await?,
+            None => self.store.get(self.namespace(), self.name(), version).await?,
+        };
+        self.saw(&object);
         self.one(StatusCode::OK, &object)
     }
 
     pub(super) async fn list(&self) -> ApiResult<Response<Body>> {
         self.context.negotiate(true)?;
-        let page = self.store.list(self.list_namespace(), &list_params(self.context)?).await?;
+        let mut params = list_params(self.context)?;
+        if let Some(revision) = self.old_revision(&params.resource_version) {
+            params = at_revision(&params, revision);
+        }
+        let page = self.store.list(self.list_namespace(), &params).await?;
+        self.saw_list(&params, &page);
         self.page(&page)
     }
 

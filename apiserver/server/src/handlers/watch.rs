@@ -29,7 +29,12 @@ impl Call<'_> {
             // The deprecated path /watch/.../name.
             params.field_selector = format!("metadata.name={}", self.name());
         }
-        let events = self.store.watch(self.list_namespace(), &params).await?;
+        let events = match self.old_revision(&params.resource_version).filter(|_| params.send_initial_events.is_none())
+        {
+            Some(revision) => self.watch_old(&params, revision).await?,
+            None => self.store.watch(self.list_namespace(), &params).await?,
+        };
+        let events = self.watched(events, &params);
         let mut encoder = Encoder {
             resource: self.store.resource(),
             form,

@@ -34,8 +34,14 @@ pub fn user(name: &str, groups: &str) -> User {
 impl TestServer {
     /// Starts a server and waits until it is ready.
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub async fn start_with(change: impl FnOnce(&mut ApiServerConfig)) -> Self {
         let kv = MemoryKv::new();
-        let config = ApiServerConfig::new("m1", TOKEN_KEY);
+        let mut config = ApiServerConfig::new("m1", TOKEN_KEY);
+        change(&mut config);
         let running = ApiServer::start(Env::os(), config, kv.clone()).await.unwrap();
         while !running.is_ready().await {
             tokio::time::sleep(READY_POLL).await;

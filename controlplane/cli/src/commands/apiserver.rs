@@ -5,7 +5,7 @@ use keelstone_apiserver::{ApiServer, ApiServerConfig, ServiceCidr};
 use keelstone_env::{ClientTls, Env};
 use keelstone_store_client::{GrpcKv, GrpcKvOptions};
 
-use super::{asked_to_stop, read, PkiFolder};
+use super::{asked_to_stop, perturbation, read, PkiFolder};
 use crate::Failure;
 
 #[derive(Args)]
@@ -31,6 +31,9 @@ pub struct ApiserverArguments {
     etcd_key_file: Option<PathBuf>,
     #[arg(long, default_value = "10.96.0.0/16")]
     service_cluster_ip_range: String,
+    /// A plan of whose requests are disturbed on purpose (docs/verification.md).
+    #[arg(long)]
+    perturbation: Option<PathBuf>,
 }
 
 pub async fn run(arguments: ApiserverArguments) -> Result<(), Failure> {
@@ -43,6 +46,7 @@ pub async fn run(arguments: ApiserverArguments) -> Result<(), Failure> {
     config.tls = Some(pki.server(&arguments.name, "ca", false)?);
     config.node_client = Some(pki.client("kubelet-client", "ca")?);
     config.service_cidr = ServiceCidr::parse(&arguments.service_cluster_ip_range).map_err(Failure::Usage)?;
+    config.perturbation = perturbation(arguments.perturbation.as_deref())?;
     let mut store = GrpcKvOptions::new(arguments.etcd_servers.clone());
     store.tls = store_tls(&arguments)?;
     let kv = Arc::new(GrpcKv::new(&env, store)?);

@@ -6,9 +6,11 @@ pub mod balancer;
 pub mod leading;
 pub mod server;
 pub mod store;
+mod store_tools;
 
 use std::path::Path;
 
+use keelstone_apiserver::perturb::Plan;
 use keelstone_env::{ClientTls, ServerTls};
 
 use crate::{kubeconfig::Credentials, Failure};
@@ -16,6 +18,12 @@ use crate::{kubeconfig::Credentials, Failure};
 /// Reads a file that a flag names.
 pub fn read(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+/// Reads a plan of perturbation that a flag names.
+pub fn perturbation(path: Option<&Path>) -> Result<Option<Plan>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    Plan::parse(&read(path)?).map(Some).map_err(|wrong| Failure::Usage(format!("{}: {wrong}", path.display())))
 }
 
 /// Reads a kubeconfig that a flag names.

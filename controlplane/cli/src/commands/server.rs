@@ -9,7 +9,7 @@ use keelstone_master::{Election, Master, MasterConfig};
 use keelstone_scheduler::SchedulerConfig;
 use keelstone_store_server::{InitialMember, PeerTls, StoreConfig};
 
-use super::{asked_to_stop, store::open_engine, PkiFolder};
+use super::{asked_to_stop, perturbation, store::open_engine, PkiFolder};
 use crate::Failure;
 
 #[derive(Args)]
@@ -54,6 +54,9 @@ pub struct ServerArguments {
     leader_elect_renew_deadline_s: u64,
     #[arg(long, default_value_t = 2)]
     leader_elect_retry_s: u64,
+    /// A plan of whose API requests are disturbed on purpose (docs/verification.md).
+    #[arg(long)]
+    perturbation: Option<PathBuf>,
 }
 
 pub async fn run(arguments: ServerArguments) -> Result<(), Failure> {
@@ -77,6 +80,7 @@ fn config(arguments: &ServerArguments) -> Result<MasterConfig, Failure> {
     api.service_cidr = ServiceCidr::parse(&arguments.service_cluster_ip_range).map_err(Failure::Usage)?;
     let toleration_s = i64::try_from(arguments.default_toleration_s).unwrap_or(i64::MAX);
     api.admission = AdmissionConfig { not_ready_toleration_s: toleration_s, unreachable_toleration_s: toleration_s };
+    api.perturbation = perturbation(arguments.perturbation.as_deref())?;
     let mut masters = vec![arguments.listen.clone()];
     masters.extend(arguments.masters.iter().filter(|m| **m != arguments.listen).cloned());
     Ok(MasterConfig {

@@ -15,6 +15,7 @@ use super::{
     spec::{ClusterSpec, MasterSpec, Timings, Wanted, WorkerSpec, MASTERS_MAX, WORKERS_MAX},
 };
 use crate::{
+    commands::perturbation,
     kubeconfig::Kubeconfig,
     pki::{Authority, Pki, Subject},
     probe, Failure,
@@ -48,6 +49,9 @@ pub struct UpArguments {
     /// Kubernetes' periods (a node is lost after 50 s, its pods after 300 s more) instead of short ones.
     #[arg(long)]
     default_timings: bool,
+    /// A plan of whose API requests the masters that are started now disturb on purpose.
+    #[arg(long)]
+    perturbation: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -74,6 +78,7 @@ struct Cluster {
     pki: Pki,
     processes: Processes,
     program: PathBuf,
+    perturbation: Option<PathBuf>,
 }
 
 fn absolute(dir: &Path) -> Result<PathBuf, Failure> {
@@ -93,6 +98,8 @@ fn existing(arguments: &ClusterArguments) -> Result<(PathBuf, ClusterSpec, Proce
 pub async fn up(arguments: UpArguments) -> Result<(), Failure> {
     let begun = Instant::now();
     let dir = absolute(&arguments.cluster.dir)?;
+    // What cannot be read is said here, not in a master's log.
+    perturbation(arguments.perturbation.as_deref())?;
     let spec = match ClusterSpec::load(&dir)? {
         Some(spec) => {
             println!(
@@ -113,6 +120,7 @@ pub async fn up(arguments: UpArguments) -> Result<(), Failure> {
         pki: Pki::open(&dir.join("pki"))?,
         processes: Processes::new(&dir)?,
         program: std::env::current_exe()?,
+        perturbation: arguments.perturbation.map(|file| file.canonicalize()).transpose()?,
         spec,
         dir,
     };
@@ -258,7 +266,7 @@ impl Cluster {
 
     fn master_flags(&self, master: &MasterSpec) -> Vec<String> {
         let (host, timings) = (self.spec.host, &self.spec.timings);
-        flags(&[
+        let mut all = flags(&[
             ("", "server".into()),
             ("--name", master.name.clone()),
             ("--data-dir", self.path(&master.name)),
@@ -273,7 +281,11 @@ impl Cluster {
             ("--leader-elect-lease-s", timings.leader_lease_s.to_string()),
             ("--leader-elect-renew-deadline-s", timings.leader_renew_deadline_s.to_string()),
             ("--leader-elect-retry-s", timings.leader_retry_s.to_string()),
-        ])
+        ]);
+        if let Some(plan) = &self.perturbation {
+            all.extend(flags(&[("--perturbation", plan.display().to_string())]));
+        }
+        all
     }
 
     fn balancer_flags(&self) -> Vec<String> {
