@@ -14,8 +14,13 @@ pub const PAGE_KEYS: i64 = 500;
 /// Watchers, and puts a second while they watch.
 pub const WATCHERS: usize = 100;
 pub const WATCHED_PUTS_PER_S: u64 = 500;
-/// Puts a second while space is reclaimed.
-pub const RECLAIM_PUTS_PER_S: u64 = 500;
+/// Puts a second while something else goes on.
+pub const BESIDE_PUTS_PER_S: u64 = 500;
+/// Between two moves of leadership.
+pub const LEADER_MOVE_INTERVAL: Duration = Duration::from_secs(2);
+/// A row, or a whole part of the table, that takes longer is given up; the others are measured all the same.
+pub const ROW_TIME_MAX: Duration = Duration::from_secs(120);
+pub const PART_TIME_MAX: Duration = Duration::from_secs(900);
 /// How long a member may take to serve after its start, a large one too.
 pub const START_TIME_MAX: Duration = Duration::from_secs(120);
 /// How long a member may take to end after SIGTERM.

@@ -8,7 +8,7 @@ pub struct Plan {
     pub large_keys: u64,
     /// Times that the leader is killed.
     pub kills: usize,
-    /// Seconds of puts beside quiet and beside reclaiming.
+    /// Seconds of puts beside quiet and beside each of the things that go on.
     pub reclaim_s: u64,
     only: Vec<String>,
 }
@@ -18,7 +18,7 @@ impl Plan {
         let only = only.to_vec();
         match quick {
             true => Self { quick, rounds: 2, round_s: 1.0, large_keys: 50_000, kills: 2, reclaim_s: 3, only },
-            false => Self { quick, rounds: 3, round_s: 6.0, large_keys: 1_000_000, kills: 20, reclaim_s: 15, only },
+            false => Self { quick, rounds: 3, round_s: 4.0, large_keys: 1_000_000, kills: 20, reclaim_s: 15, only },
         }
     }
 

@@ -6,19 +6,13 @@ use keelstone_etcd_api::pb;
 use tokio::time::{sleep, Instant};
 
 use super::{
-    calls::{key, put, value, Numbers},
+    beside::timed_puts,
+    calls::{key, put, value},
     steady::connections,
 };
 use crate::{
-    client::Connection,
-    cluster::Cluster,
-    constants::{RECLAIM_PUTS_PER_S, VALUE_BYTES},
-    histogram::Histogram,
-    load::open,
-    plan::Plan,
-    report::Table,
-    system::System,
-    usage, Failure, Outcome,
+    client::Connection, cluster::Cluster, constants::VALUE_BYTES, histogram::Histogram, plan::Plan, report::Table,
+    system::System, usage, Failure, Outcome,
 };
 
 const PREFIX: &str = "large/";
@@ -107,7 +101,7 @@ async fn reclaim(cluster: &Cluster, plan: &Plan, figures: &mut Figures) -> Outco
     sleep(REST).await;
     let connections = connections(cluster, 24).await?;
     let length = Duration::from_secs(plan.reclaim_s);
-    figures.quiet = timed_puts(&connections, plan, sleep(length)).await?;
+    figures.quiet = timed_puts(&connections, PREFIX, plan.large_keys, sleep(length)).await;
     let work = async {
         let started = Instant::now();
         let done = give_space_back(cluster, &connections[0]).await;
@@ -116,29 +110,10 @@ async fn reclaim(cluster: &Cluster, plan: &Plan, figures: &mut Figures) -> Outco
         }
         sleep(length.saturating_sub(started.elapsed())).await;
     };
-    figures.reclaiming = timed_puts(&connections, plan, work).await?;
+    figures.reclaiming = timed_puts(&connections, PREFIX, plan.large_keys, work).await;
     sleep(REST).await;
     figures.reclaimed_mib = cluster.disk_bytes() as f64 / MIB;
     Ok(())
-}
-
-async fn timed_puts(
-    connections: &[Connection],
-    plan: &Plan,
-    until: impl std::future::Future<Output = ()>,
-) -> Outcome<Histogram> {
-    let numbers = std::cell::RefCell::new(Numbers::new(7));
-    let body = value(VALUE_BYTES, 1);
-    let (latencies, failed) = open(RECLAIM_PUTS_PER_S, until, |n| {
-        let connection = connections[n as usize % connections.len()].clone();
-        let (key, body) = (key(PREFIX, numbers.borrow_mut().below(plan.large_keys)), body.clone());
-        async move { put(&connection, key, body).await.map(drop) }
-    })
-    .await;
-    if failed > 0 {
-        eprintln!("{failed} puts failed");
-    }
-    Ok(latencies)
 }
 
 /// Compacts everything; etcd needs a defragmentation of each member too, one after the other.

@@ -23,6 +23,8 @@ use crate::{
 pub const PREFIX: &str = "bench/";
 /// Keys that are listed.
 const LISTED: &str = "list/";
+/// Keys that one client updates; its first update of each reads it only.
+const UPDATED_KEYS_MAX: u64 = 2;
 const PREPARING_CLIENTS: u64 = 64;
 
 type Measured<'a> = LocalBoxFuture<'a, Outcome<Sample>>;
@@ -102,7 +104,7 @@ fn puts(cluster: &Cluster, length: Duration, clients: usize) -> Measured<'_> {
 fn txns(cluster: &Cluster, length: Duration, clients: usize) -> Measured<'_> {
     async move {
         let connections = connections(cluster, clients).await?;
-        let keys_each = KEYS / clients as u64;
+        let keys_each = (KEYS / clients as u64).min(UPDATED_KEYS_MAX);
         let value = value(VALUE_BYTES, 0);
         let clients = connections.into_iter().zip(0..).map(|(connection, client)| {
             let (mut numbers, value) = (Numbers::new(client), value.clone());
