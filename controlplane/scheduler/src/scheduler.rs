@@ -85,9 +85,7 @@ impl Scheduler {
         let pods = Informer::spawn(client.resource::<Pod>(), options());
         let nodes = Informer::spawn(client.resource::<Node>(), options());
         let namespaces = Informer::spawn(client.resource::<Namespace>(), options());
-        if !bug::planted(Bug::SchedulerColdCache) {
-            pods.wait_synced().await;
-        }
+        pods.wait_synced().await;
         nodes.wait_synced().await;
         namespaces.wait_synced().await;
         Self {
@@ -225,7 +223,10 @@ impl Scheduler {
                     self.cache.remove_pod(key);
                     self.queue.remove(key);
                 }
-                store.list().iter().for_each(|pod| self.take_pod(pod));
+                // Kubernetes 137308 put back: what was bound before this scheduler led is not in its cache.
+                let cold = bug::planted(Bug::SchedulerColdCache) && self.cache.snapshot.placed_keys().next().is_none();
+                let pods = store.list().into_iter().filter(|pod| !cold || node_of(pod).is_empty());
+                pods.for_each(|pod| self.take_pod(&pod));
                 self.queue.cluster_changed(self.now());
             }
         }

@@ -11,3 +11,13 @@ pub enum Ending {
     /// Perhaps carried out, perhaps later.
     Unknown,
 }
+
+/// A call with its times, of one clock for all clients, and its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended<C> {
+    pub client: u32,
+    pub start_us: u64,
+    pub end_us: u64,
+    pub call: C,
+    pub ending: Ending,
+}

@@ -24,7 +24,7 @@ pub mod terms;
 pub mod watch;
 pub mod watch_prev_kv;
 
-pub use ending::Ending;
+pub use ending::{Ended, Ending};
 pub use history::{Call, Event, History, Operation, Outcome};
 
 /// A broken invariant, told so that a person can follow it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ending, Violation};
+use crate::{Ended, Ending, Violation};
 
 const INVARIANT: &str = "set (1, 2)";
 
@@ -18,14 +18,7 @@ pub enum Call {
     Read { elements: Vec<u64>, revision: i64 },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Operation {
-    pub client: u32,
-    pub start_us: u64,
-    pub end_us: u64,
-    pub call: Call,
-    pub ending: Ending,
-}
+pub type Operation = Ended<Call>;
 
 /// # Errors
 /// An element that is missing, that came from nowhere, or that was seen and then was not there.

@@ -14,6 +14,8 @@ pub struct Observed {
     pub answers: Vec<Vec<Event>>,
     /// The highest revision up to which the watch said to be complete (events or progress).
     pub complete_to: i64,
+    /// Each progress notification: how many answers had come before it, and the revision that it named.
+    pub progress: Vec<(usize, i64)>,
     /// Keys that start with this are watched.
     pub prefix: String,
 }
@@ -28,6 +30,12 @@ pub fn check(observed: &Observed, log: &[Event]) -> Result<(), Violation> {
             return fail(format!("an answer begins with {first:?}, but revision {last} was told in an earlier one"));
         }
         last = answer.last().map_or(last, |e| e.revision);
+    }
+    for (before, told) in &observed.progress {
+        let next = observed.answers.get(*before).and_then(|answer| answer.first());
+        if let Some(late) = next.filter(|event| event.revision <= *told) {
+            return fail(format!("was told to be complete up to {told}, then came {late:?}"));
+        }
     }
     let seen: Vec<&Event> = observed.answers.iter().flatten().collect();
     if let Some(pair) = seen.windows(2).find(|p| p[0].revision > p[1].revision) {
@@ -57,7 +65,7 @@ mod tests {
 
     fn observed(answers: &[&[(i64, &str)]], complete_to: i64) -> Observed {
         let answers = answers.iter().map(|a| a.iter().map(|&(r, k)| event(r, k)).collect()).collect();
-        Observed { watcher: "w".into(), start_revision: 2, answers, complete_to, prefix: String::new() }
+        Observed { watcher: "w".into(), start_revision: 2, answers, complete_to, ..Observed::default() }
     }
 
     fn log() -> Vec<Event> {
@@ -79,6 +87,15 @@ mod tests {
     #[test]
     fn rejects_progress_ahead_of_the_events() {
         assert!(check(&observed(&[&[(2, "a")]], 4), &log()).is_err());
+    }
+
+    #[test]
+    fn rejects_progress_that_overtakes_an_event() {
+        let mut late = observed(&[&[(2, "a")], &[(3, "a"), (3, "b")], &[(4, "a")]], 4);
+        late.progress = vec![(0, 1), (2, 3), (3, 4)];
+        assert_eq!(check(&late, &log()), Ok(()));
+        late.progress.push((1, 3));
+        assert!(check(&late, &log()).is_err());
     }
 
     #[test]

@@ -59,6 +59,11 @@ pub const FAULT_PAUSE_MS_MAX: u64 = 2_500;
 pub const LYING_BEGINS_MS: u64 = 7_000;
 pub const LYING_MS: u64 = 3_000;
 
+/// Clients of the store pause together at the end of each such period, if the seed wants it.
+pub const LULL_PERIOD: Duration = Duration::from_secs(3);
+/// Some seeds let their faults last for so many times as long.
+pub const LONG_FAULT_FACTOR: u64 = 3;
+
 /// How often the members' state hashes are compared.
 pub const STATE_HASH_INTERVAL: Duration = Duration::from_millis(400);
 

@@ -8,6 +8,7 @@ mod batch;
 mod bugs;
 mod clock;
 pub mod constants;
+mod effort;
 mod faults;
 mod leaders;
 mod log;

@@ -26,6 +26,7 @@ pub struct Log {
 struct State {
     events: Vec<Event>,
     complete_to: i64,
+    compacted: i64,
 }
 
 /// A watch of `first..end` from a revision on.
@@ -60,15 +61,22 @@ impl Log {
         self.state().events.clone()
     }
 
-    /// Reads the log up to now and compacts it there. What fails is left for the next time.
-    pub async fn compact(&self, kv: &dyn EtcdKv, shared: &Shared) {
+    /// Reads the log up to now and compacts it there, or after so many of 100 parts of what came since the last time.
+    /// What fails is left for the next time.
+    pub async fn compact(&self, kv: &dyn EtcdKv, shared: &Shared, percent: u64) {
         if let Err(error) = self.read(kv).await {
             shared.hash(&format!("log: {error}"));
             return;
         }
-        let revision = self.state().complete_to;
+        let revision = {
+            let state = self.state();
+            state.compacted + (state.complete_to - state.compacted) * percent as i64 / 100
+        };
         match kv.compact(pb::CompactionRequest { revision, physical: false }).await {
-            Ok(_) => shared.saw("compactions"),
+            Ok(_) => {
+                self.state().compacted = revision;
+                shared.saw("compactions");
+            }
             Err(error) => shared.hash(&format!("compaction at {revision}: {error}")),
         }
     }

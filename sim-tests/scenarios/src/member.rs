@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use keelstone_checkers::{commit_quorum, state_hash::StateHashes, terms::Terms, Violation};
@@ -14,7 +15,7 @@ use keelstone_world::simulated_certificate;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    constants::{ORDERS_QUEUED_MAX, STORE_CLIENT_PORT, STORE_PEER_PORT},
+    constants::{ORDERS_QUEUED_MAX, STATE_HASH_INTERVAL, STORE_CLIENT_PORT, STORE_PEER_PORT},
     plan::Knobs,
     simulation::Shared,
 };
@@ -34,6 +35,8 @@ pub struct Members(Arc<Mutex<State>>);
 struct State {
     members: BTreeMap<String, Member>,
     hashes: StateHashes,
+    /// When they are compared next.
+    hashes_at: Duration,
     terms: Terms,
     /// Some disk has lost or altered what was synced.
     damaged: bool,
@@ -94,14 +97,24 @@ impl Members {
         }
     }
 
-    /// Compares the state hashes of members that have applied the same index, and what is committed with what a
-    /// quorum has.
-    pub fn observe(&self) -> Result<(), Violation> {
+    /// Who calls itself leader in the newest term.
+    pub fn leader(&self) -> Option<String> {
+        let state = self.state();
+        let leaders = state.members.iter().filter(|(_, member)| member.status.borrow().is_leader());
+        leaders.max_by_key(|(_, member)| member.status.borrow().term).map(|(name, _)| name.clone())
+    }
+
+    /// Compares what is committed with what a quorum has and, now and then, the state hashes of members that have
+    /// applied the same index.
+    pub fn observe(&self, now: Duration) -> Result<(), Violation> {
         let mut guard = self.state();
-        let State { members, hashes, damaged, .. } = &mut *guard;
-        for (name, member) in members.iter() {
-            let (index, hash) = member.mvcc.state_hash();
-            hashes.observe(name, index, hash)?;
+        let State { members, hashes, hashes_at, damaged, .. } = &mut *guard;
+        if now >= *hashes_at {
+            *hashes_at = now + STATE_HASH_INTERVAL;
+            for (name, member) in members.iter() {
+                let (index, hash) = member.mvcc.state_hash();
+                hashes.observe(name, index, hash)?;
+            }
         }
         // A member that is down, or whose log has failed, has what its last life made durable.
         let ends: Vec<(&str, u64)> =
@@ -159,5 +172,7 @@ pub fn config(name: &str, names: &[String], knobs: &Knobs) -> StoreConfig {
         client: ClientTls { identity: Some((certificate, String::new())), ..ClientTls::default() },
     });
     config.limits = knobs.limits();
+    config.watch_window_events_max = knobs.watch_window_events as usize;
+    config.watch_batch_events_max = knobs.watch_batch_events as usize;
     config
 }

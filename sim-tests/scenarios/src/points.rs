@@ -8,8 +8,8 @@ use keelstone_env::{
 };
 use keelstone_world::SeededRandom;
 
-/// Pauses are mostly short; one in so many is long.
-const LONG_ONE_IN: u64 = 60;
+/// Pauses are mostly short; one in so many is long, at some points one in fewer.
+const LONG_ONE_IN: [u64; 3] = [60, 60, 8];
 const PAUSE_US_MAX: u64 = 6_000;
 const LONG_PAUSE_MS_MAX: u64 = 900;
 
@@ -19,9 +19,15 @@ pub struct Points(Rc<State>);
 
 struct State {
     random: SeededRandom,
-    /// How often, of 100 times, each active point does something.
-    active: BTreeMap<Point, u64>,
+    active: BTreeMap<Point, Active>,
     counts: RefCell<Counts>,
+}
+
+#[derive(Clone, Copy)]
+struct Active {
+    /// How often, of 100 times, it does something.
+    share: u64,
+    long_one_in: u64,
 }
 
 #[derive(Default)]
@@ -38,9 +44,10 @@ impl Points {
         let random = SeededRandom::derive(seed, "points");
         let mut active = BTreeMap::new();
         for point in Point::ALL {
-            let (chosen, share) = (random.chance(percent), [50, 10, 2][random.below(3) as usize]);
+            let one_of = |values: [u64; 3]| values[random.below(3) as usize];
+            let (chosen, share, long_one_in) = (random.chance(percent), one_of([50, 10, 2]), one_of(LONG_ONE_IN));
             if chosen {
-                active.insert(*point, share);
+                active.insert(*point, Active { share, long_one_in });
             }
         }
         Self(Rc::new(State { random, active, counts: RefCell::default() }))
@@ -59,7 +66,7 @@ impl Points {
     /// Counts the point; true if it does something this time.
     fn strikes(&self, point: Point) -> bool {
         *self.0.counts.borrow_mut().reached.entry(point.name()).or_default() += 1;
-        self.0.active.get(&point).is_some_and(|share| self.0.random.chance(*share))
+        self.0.active.get(&point).is_some_and(|active| self.0.random.chance(active.share))
     }
 }
 
@@ -69,7 +76,8 @@ impl FaultPoints for Points {
             return Duration::ZERO;
         }
         let random = &self.0.random;
-        let pause = if random.below(LONG_ONE_IN) == 0 {
+        let long_one_in = self.0.active.get(&point).map_or(LONG_ONE_IN[0], |active| active.long_one_in);
+        let pause = if random.below(long_one_in) == 0 {
             Duration::from_millis(random.below(LONG_PAUSE_MS_MAX))
         } else {
             Duration::from_micros(random.below(PAUSE_US_MAX))

@@ -127,7 +127,6 @@ pub fn drive(
     shared: &Shared,
     mut observe: impl FnMut(Duration) -> Result<(), Violation>,
 ) -> Result<(), Violation> {
-    let mut observe_at = Duration::ZERO;
     loop {
         let ended = sim
             .step()
@@ -148,10 +147,7 @@ pub fn drive(
             }
             Stage::Healed => nemesis.start_due(sim, now),
         }
-        if now >= observe_at {
-            observe_at = now + STATE_HASH_INTERVAL;
-            observe(now)?;
-        }
+        observe(now)?;
         if ended {
             return Ok(());
         }

@@ -30,11 +30,12 @@ pub enum Bug {
     VoteWithoutQuorum,
     /// tikv 6340: a new leader serves reads before it has committed anything in its term.
     ReadBeforeOwnCommit,
-    /// kubernetes 59848: a client lists at resourceVersion 0 from a cache behind what it has seen.
+    /// kubernetes 59848: a client that was restarted lists at resourceVersion 0, from a cache behind what it has seen.
     ListRewinds,
     /// kubernetes 129795: expectations are given up before the cache shows the writes.
     ExpectationsForgotten,
-    /// kubernetes 137308: the scheduler decides on a cache that is not filled yet after a failover.
+    /// kubernetes 137308: the scheduler decides on an old cache after a failover. Its effect: pods that were bound
+    /// before it led are unknown to it until they change.
     SchedulerColdCache,
     /// kubernetes 88097 and 65200: the garbage collector takes an owner that its cache does not show for gone.
     CollectorColdCache,

@@ -90,6 +90,10 @@ pub struct StoreConfig {
     pub txn_ops_max: usize,
     pub request_bytes_max: usize,
     pub watch_progress_interval: Duration,
+    /// Events that are kept in memory for watchers, at least 1; older ones are read from the store.
+    pub watch_window_events_max: usize,
+    /// Events that a watcher is given at once, at least 1; the events of one revision stay together.
+    pub watch_batch_events_max: usize,
     /// A continuous backup of this member's state, if it is wanted.
     pub backup: Option<keelstone_backup::archive::RecorderOptions>,
     /// `None`: only clients compact.
@@ -132,6 +136,8 @@ impl StoreConfig {
             txn_ops_max: keelstone_mvcc::constants::TXN_OPS_MAX,
             request_bytes_max: REQUEST_BYTES_MAX,
             watch_progress_interval: WATCH_PROGRESS_INTERVAL,
+            watch_window_events_max: keelstone_mvcc::constants::WATCH_WINDOW_EVENTS_MAX,
+            watch_batch_events_max: keelstone_mvcc::constants::WATCH_BATCH_EVENTS_MAX,
             backup: None,
             auto_compaction: None,
             auth_token: "simple".into(),

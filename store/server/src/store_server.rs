@@ -54,7 +54,12 @@ impl StoreServer {
         let (client_address, client_port) = (client.address(), client.port());
         let peer_address = peer.address();
 
-        let options = MvccOptions { env: Some(env.clone()), quota_bytes: config.quota_bytes, ..MvccOptions::default() };
+        let options = MvccOptions {
+            env: Some(env.clone()),
+            quota_bytes: config.quota_bytes,
+            watch_window_events_max: config.watch_window_events_max,
+            watch_batch_events_max: config.watch_batch_events_max,
+        };
         let mvcc = Arc::new(env.offload(move || Mvcc::open(engine, options)).await?);
         let mut raft_config =
             RaftConfig::new(identity.member_id, identity.cluster_id, &config.data_dir, identity.members.clone());

@@ -31,6 +31,7 @@ macro_rules! kinds {
 
 kinds! {
     Partition "partition" Network,
+    IsolateLeader "isolate_leader" Network,
     OneWay "one_way" Network,
     Hold "hold" Network,
     Reorder "reorder" Network,

@@ -6,7 +6,7 @@
 //! how long, what, and whom. Four lanes run beside each other, each with one fault at a time; a seed switches
 //! off a random part of the kinds, and sometimes whole lanes (swarm testing).
 //!
-//! - network ([`network`]): `partition`, `one_way`, `hold`, `reorder`, `slow_link`, `reset`. Links are chosen by
+//! - network ([`network`]): `partition`, `isolate_leader` (whoever leads when it begins), `one_way`, `hold`, `reorder`, `slow_link`, `reset`. Links are chosen by
 //!   shape: one host, halves, ring, bridge, minority. Messages of a cut link are lost for good: TCP is not
 //!   repeated, its connections hang until somebody's patience ends. Not modelled: altered messages (TLS and
 //!   checksums), duplicated segments (TCP removes them; calls are duplicated by clients that try again).

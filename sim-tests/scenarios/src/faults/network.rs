@@ -8,10 +8,12 @@ use turmoil::Sim;
 use super::{Fault, Kind, Nemesis, Undo};
 use crate::constants::*;
 
-/// How often a link that reorders lets some of its messages go.
 pub fn inject(nemesis: &mut Nemesis, sim: &mut Sim<'_>, fault: &Fault) -> Option<Undo> {
     let known = |name: &String| nemesis.hosts.contains_key(name);
-    let links: Vec<_> = fault.links.iter().filter(|(a, b)| known(a) && known(b)).cloned().collect();
+    let mut links: Vec<_> = fault.links.iter().filter(|(a, b)| known(a) && known(b)).cloned().collect();
+    if fault.kind == Kind::IsolateLeader {
+        links = leader_links(nemesis, fault.amount % 2 == 0);
+    }
     match fault.kind {
         Kind::OneWay => links.iter().for_each(|(a, b)| sim.partition_oneway(a.as_str(), b.as_str())),
         Kind::Hold | Kind::Reorder => links.iter().for_each(|(a, b)| sim.hold(a.as_str(), b.as_str())),
@@ -39,6 +41,14 @@ pub fn inject(nemesis: &mut Nemesis, sim: &mut Sim<'_>, fault: &Fault) -> Option
             }
         }
     }))
+}
+
+/// From whoever leads now to the other members, or to everybody.
+fn leader_links(nemesis: &Nemesis, from_all: bool) -> Vec<(String, String)> {
+    let Some(leader) = nemesis.members.leader() else { return Vec::new() };
+    let members = nemesis.members.all();
+    let others = nemesis.hosts.keys().filter(|name| **name != leader && (from_all || members.contains_key(*name)));
+    others.map(|other| (leader.clone(), other.clone())).collect()
 }
 
 /// What was held arrives in a seeded order: calls and answers of different connections overtake each other.

@@ -4,6 +4,9 @@ use keelstone_env::Random;
 use keelstone_raft::Limits;
 use keelstone_world::SeededRandom;
 
+const USUAL_WINDOW: u64 = keelstone_mvcc::constants::WATCH_WINDOW_EVENTS_MAX as u64;
+const USUAL_BATCH: u64 = keelstone_mvcc::constants::WATCH_BATCH_EVENTS_MAX as u64;
+
 /// Settings that a seed draws, the same on all members. As text: `<name> <number>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Knobs {
@@ -17,6 +20,16 @@ pub struct Knobs {
     pub compact_ms: u64,
     /// Time to live of the leases of clients.
     pub lease_ttl_s: u64,
+    /// Events that the hub keeps for watchers; older ones are read from the store.
+    pub watch_window_events: u64,
+    /// Events that a watcher is given at once at most.
+    pub watch_batch_events: u64,
+    /// Clients of the store pause together for so long, again and again; 0: never.
+    pub lull_ms: u64,
+    /// What each pod of the stack's Deployment asks for, in thousandths of a core.
+    pub pod_cpu_millis: u64,
+    /// 1: the Deployment is neither scaled nor updated, only robbed of pods.
+    pub web_steady: u64,
     /// Fault points pause or take rare branches at so many of 100 points; 0: none.
     pub points_percent: u64,
 }
@@ -33,6 +46,11 @@ impl Knobs {
             compact_ms: one_of(&[0, 0, 2_000, 250]),
             lease_ttl_s: one_of(&[2, 3, 6]),
             points_percent: one_of(&[0, 0, 15, 40]),
+            watch_window_events: one_of(&[1, 20, USUAL_WINDOW]),
+            watch_batch_events: one_of(&[1, 3, USUAL_BATCH]),
+            lull_ms: one_of(&[0, 0, 700, 1_500]),
+            pod_cpu_millis: one_of(&[300, 450]),
+            web_steady: one_of(&[0, 0, 1]),
         }
     }
 
@@ -47,6 +65,11 @@ impl Knobs {
             compact_ms: 0,
             lease_ttl_s: 6,
             points_percent: 0,
+            watch_window_events: USUAL_WINDOW,
+            watch_batch_events: USUAL_BATCH,
+            lull_ms: 0,
+            pod_cpu_millis: 300,
+            web_steady: 0,
         }
     }
 
@@ -59,7 +82,7 @@ impl Knobs {
         }
     }
 
-    fn fields(&mut self) -> [(&'static str, &mut u64); 8] {
+    fn fields(&mut self) -> [(&'static str, &mut u64); 13] {
         [
             ("flush_bytes", &mut self.flush_bytes),
             ("flush_ms", &mut self.flush_ms),
@@ -69,6 +92,11 @@ impl Knobs {
             ("compact_ms", &mut self.compact_ms),
             ("lease_ttl_s", &mut self.lease_ttl_s),
             ("points_percent", &mut self.points_percent),
+            ("watch_window_events", &mut self.watch_window_events),
+            ("watch_batch_events", &mut self.watch_batch_events),
+            ("lull_ms", &mut self.lull_ms),
+            ("pod_cpu_millis", &mut self.pod_cpu_millis),
+            ("web_steady", &mut self.web_steady),
         ]
     }
 

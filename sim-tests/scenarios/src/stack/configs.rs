@@ -17,8 +17,7 @@ use keelstone_machinery::gvk::GroupVersionResource;
 use keelstone_world::SeededRandom;
 use serde_json::json;
 
-use super::Effort;
-use crate::{clock::moment_us, simulation::Shared};
+use crate::{clock::moment_us, effort::Effort, simulation::Shared};
 
 const NAMES: u64 = 8;
 /// Every ConfigMap of the users begins with this, and no other does.
@@ -222,6 +221,7 @@ fn take(followed: &Followed, event: WatchEvent<DynamicObject>, skip: &mut Option
         WatchEvent::Bookmark { resource_version, .. } => {
             let revision = version(&resource_version);
             if let Some(observed) = guard.observed.last_mut() {
+                observed.progress.push((observed.answers.len(), revision));
                 observed.complete_to = observed.complete_to.max(revision);
             }
             return revision;

@@ -8,51 +8,62 @@ use keelstone_env::Random;
 use keelstone_world::SeededRandom;
 use serde_json::{json, Value};
 
-use super::{
-    web::{api, count},
-    Effort,
-};
+use super::web::{api, count};
+use crate::effort::Effort;
 
 /// `namespace/name` of all dependents begins with this.
 pub const DEPENDENTS: &str = "default/d-";
-const OWNERS: u64 = 3;
+const OWNERS: u64 = 4;
 const DEPENDENTS_EACH: u64 = 2;
-const THINK_MS_MAX: u64 = 1_500;
+const THINK_MS_MAX: u64 = 900;
 
-fn config_map(name: &str, owner: Option<(&str, &str)>) -> DynamicObject {
-    let references: Vec<Value> = owner
-        .iter()
-        .map(|(name, uid)| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid}))
-        .collect();
-    let metadata = json!({"name": name, "namespace": "default", "ownerReferences": references});
-    DynamicObject(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}))
+/// Owners are of two kinds: one that its dependents share, and one whose changes come by another watch than theirs.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    resource: &'static str,
+}
+
+const CONFIG_MAP: Kind = Kind { name: "ConfigMap", resource: "configmaps" };
+const SECRET: Kind = Kind { name: "Secret", resource: "secrets" };
+
+fn object(kind: Kind, name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": kind.name, "metadata": {"name": name, "namespace": "default"}})
+}
+
+fn dependent(name: &str, kind: Kind, owner: &DynamicObject) -> DynamicObject {
+    let mut object = object(CONFIG_MAP, name);
+    object["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": kind.name, "name": owner.name(), "uid": owner.uid()}]);
+    DynamicObject(object)
 }
 
 pub async fn run(client: Client, random: SeededRandom, effort: Effort) {
     while effort.goes_on() {
         tokio::time::sleep(Duration::from_millis(random.below(THINK_MS_MAX))).await;
-        let name = format!("o-{}", random.below(OWNERS));
+        let number = random.below(OWNERS);
+        let (kind, name) = (if number % 2 == 0 { CONFIG_MAP } else { SECRET }, format!("o-{number}"));
         if random.chance(60) {
-            count(&effort, "own", own(&client, &name).await);
+            count(&effort, "own", own(&client, kind, &name).await);
         } else {
-            let deleted = api(&client, "", "configmaps").delete(&name, &DeleteOptions::default()).await;
+            let deleted = api(&client, "", kind.resource).delete(&name, &DeleteOptions::default()).await;
             count(&effort, "delete owner", deleted.map(drop));
         }
     }
 }
 
 /// Makes the owner if it is not there, and its dependents.
-async fn own(client: &Client, name: &str) -> Result<(), ClientError> {
-    let api = api(client, "", "configmaps");
-    let owner = match api.create(&config_map(name, None)).await {
-        Err(error) if error.is_already_exists() => api.get(name).await?,
+async fn own(client: &Client, kind: Kind, name: &str) -> Result<(), ClientError> {
+    let owners = api(client, "", kind.resource);
+    let owner = match owners.create(&DynamicObject(object(kind, name))).await {
+        Err(error) if error.is_already_exists() => owners.get(name).await?,
         owner => owner?,
     };
+    let maps = api(client, "", CONFIG_MAP.resource);
     for i in 0..DEPENDENTS_EACH {
-        let dependent = config_map(&format!("d-{name}-{i}"), Some((name, owner.uid())));
-        match api.create(&dependent).await {
+        match maps.create(&dependent(&format!("d-{name}-{i}"), kind, &owner)).await {
             Err(error) if error.is_already_exists() => {}
-            dependent => drop(dependent?),
+            created => drop(created?),
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ mod configs;
 mod garbage;
 mod master;
 mod namespaces;
+mod restarts;
 mod settle;
 mod truth;
 mod web;
@@ -15,17 +16,13 @@ mod worker;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        atomic::{AtomicUsize, Ordering::Relaxed},
-        Arc, Mutex,
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use keelstone_agent::runtime::HollowMachine;
 use keelstone_checkers::{
-    collection, durability, leadership, linearizability, objects, overcommit, replicas, watch, History, Outcome,
-    Violation,
+    collection, durability, leadership, linearizability, objects, overcommit, replicas, watch, History, Violation,
 };
 use keelstone_client::{Client, TcpOptions};
 use keelstone_env::{Env, Random};
@@ -34,6 +31,7 @@ use keelstone_world::SeededRandom;
 
 use crate::{
     constants::*,
+    effort::Effort,
     faults::{self, Nemesis},
     leaders::Leaders,
     log::Log,
@@ -52,42 +50,12 @@ const AGENT_PORT: u16 = 10_250;
 const USERS: u32 = 3;
 /// The load of this scenario goes on for so many times as long: all parts have to start first.
 const LOAD_TIME_FACTOR: u32 = 2;
+/// The store is compacted no more often than this.
+const COMPACT_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// A node that is silent for so long is not ready.
 const NODE_GRACE: Duration = Duration::from_secs(5);
 /// Pods stay on a node that is not ready for so long.
 const POD_TOLERATION_S: i64 = 3;
-
-/// Counts the users' operations and says when it is enough.
-#[derive(Clone)]
-pub struct Effort {
-    shared: Shared,
-    /// Known, failed, unknown.
-    counts: Arc<[AtomicUsize; 3]>,
-    plan: Arc<Plan>,
-}
-
-impl Effort {
-    fn total(&self) -> usize {
-        self.counts.iter().map(|count| count.load(Relaxed)).sum()
-    }
-
-    /// More load is wanted.
-    pub fn goes_on(&self) -> bool {
-        let time_min = Duration::from_millis(self.plan.load_ms_min) * LOAD_TIME_FACTOR;
-        let enough = self.total() >= self.plan.operations_min && turmoil::sim_elapsed().unwrap_or_default() >= time_min;
-        self.shared.stage() == Stage::Load && !enough
-    }
-
-    pub fn count(&self, outcome: &Outcome, text: &str) {
-        let kind = match outcome {
-            Outcome::Failed { .. } => 1,
-            Outcome::Unknown { .. } => 2,
-            _ => 0,
-        };
-        self.counts[kind].fetch_add(1, Relaxed);
-        self.shared.hash(text);
-    }
-}
 
 /// What runs on the client host, and what it leaves for the checks.
 #[derive(Clone)]
@@ -152,7 +120,7 @@ pub fn run(plan: &Arc<Plan>, shared: &Shared, leaders: &Leaders, report: &mut Re
         masters: masters.clone(),
         workers,
         shared: shared.clone(),
-        effort: Effort { shared: shared.clone(), counts: Arc::default(), plan: Arc::clone(plan) },
+        effort: Effort::new(shared, plan, LOAD_TIME_FACTOR),
         history: Arc::default(),
         followed: configs::Followed::default(),
         log: Log::new("/registry/", "/registry0"),
@@ -161,13 +129,11 @@ pub fn run(plan: &Arc<Plan>, shared: &Shared, leaders: &Leaders, report: &mut Re
     let mut nemesis = Nemesis::new(seed, hosts, members.clone(), plan.faults.clone()).on_power_loss(move |host| {
         placed.get(host).into_iter().flatten().for_each(|worker| worker.machine.power_off());
     });
-    let driven = simulation::drive(&mut sim, &mut nemesis, shared, |_| members.observe());
+    let driven = simulation::drive(&mut sim, &mut nemesis, shared, |now| members.observe(now));
     report.faults.clone_from(nemesis.fired());
     report.simulated_s = sim.elapsed().as_secs_f64();
-    let counts = &scenario.effort.counts;
-    (report.known, report.failed, report.unknown) =
-        (counts[0].load(Relaxed), counts[1].load(Relaxed), counts[2].load(Relaxed));
-    report.operations = scenario.effort.total();
+    [report.known, report.failed, report.unknown] = scenario.effort.counts();
+    report.operations = report.known + report.failed + report.unknown;
     scenario.check(driven, &leaders.acting(nemesis.crashes(), sim.elapsed()))
 }
 
@@ -201,6 +167,8 @@ impl Scenario {
         settle::wait_until_served(self).await?;
         let skips = self.plan.plant == Some(Plant::SkippedWatch);
         tokio::spawn(configs::follow(self.user(2), self.followed.clone(), self.shared.clone(), skips));
+        tokio::spawn(restarts::run(self.clone()));
+        let compactor = (self.plan.knobs.compact_ms > 0).then(|| tokio::spawn(self.clone().compact_now_and_then()));
         let mut tasks: Vec<_> = (0..USERS)
             .map(|id| {
                 let random = self.random(&format!("user {id}"));
@@ -210,7 +178,8 @@ impl Scenario {
             .collect();
         let runs = |name: &str| self.plan.workloads.iter().any(|drawn| drawn == name);
         // The end state is checked by its pods: this one always runs.
-        tasks.push(tokio::spawn(web::run(self.user(1), self.random("web"), self.effort.clone())));
+        let knobs = &self.plan.knobs;
+        tasks.push(tokio::spawn(web::run(self.user(1), self.random("web"), knobs.clone(), self.effort.clone())));
         if runs("garbage") {
             tasks.push(tokio::spawn(garbage::run(self.user(0), self.random("garbage"), self.effort.clone())));
         }
@@ -221,7 +190,20 @@ impl Scenario {
             task.await.map_err(|error| Violation::new("panic", error.to_string()))?;
         }
         self.shared.set_stage(Stage::LoadEnded);
+        if let Some(compactor) = compactor {
+            compactor.await.map_err(|error| Violation::new("panic", error.to_string()))?;
+        }
         settle::settle(self).await
+    }
+
+    /// As the API servers do each few minutes.
+    async fn compact_now_and_then(self) {
+        let (kv, random) = (self.kv(), self.random("compactor"));
+        let pause = Duration::from_millis(self.plan.knobs.compact_ms).max(COMPACT_PAUSE_MIN);
+        while self.shared.stage() == Stage::Load {
+            tokio::time::sleep(pause).await;
+            self.log.compact(&kv, &self.shared, random.below(100)).await;
+        }
     }
 
     fn random(&self, name: &str) -> SeededRandom {

@@ -8,7 +8,8 @@ use keelstone_machinery::gvk::GroupVersionResource;
 use keelstone_world::SeededRandom;
 use serde_json::json;
 
-use super::{web::count, Effort};
+use super::web::count;
+use crate::effort::Effort;
 
 /// Every namespace of this user begins with this.
 pub const PREFIX: &str = "n-";

@@ -120,7 +120,8 @@ async fn leftovers(scenario: &Scenario) -> ClientResult<Option<String>> {
         return Ok(Some(format!("the namespace {} is still terminating: {}", leaving.name(), leaving.0["status"])));
     }
     let maps = web::api(&client, "", "configmaps").list_all(&ListOptions::default()).await?.items;
-    let uids: BTreeSet<&str> = maps.iter().map(Object::uid).collect();
+    let secrets = web::api(&client, "", "secrets").list_all(&ListOptions::default()).await?.items;
+    let uids: BTreeSet<&str> = maps.iter().chain(&secrets).map(Object::uid).collect();
     let orphan = maps.iter().find(|map| {
         let owner = map.0["metadata"]["ownerReferences"][0]["uid"].as_str();
         owner.is_some_and(|uid| !uids.contains(uid))

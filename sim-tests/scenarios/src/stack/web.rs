@@ -11,15 +11,14 @@ use keelstone_machinery::gvk::GroupVersionResource;
 use keelstone_world::SeededRandom;
 use serde_json::{json, Value};
 
-use super::{configs::judge, Effort};
+use super::configs::judge;
+use crate::{effort::Effort, plan::Knobs};
 
 pub const NAME: &str = "web";
 pub const SELECTOR: &str = "app=web";
 pub const SURGE: i64 = 1;
-/// At most so many; with the surge they fit on two of the three nodes.
+/// At most so many; with the surge they fit on the three nodes.
 pub const REPLICAS_MAX: u64 = 5;
-/// Asked for by each pod, in thousandths of a core.
-pub const POD_CPU_MILLIS: i64 = 300;
 const THINK_MS_MIN: u64 = 100;
 const THINK_MS_MAX: u64 = 900;
 
@@ -27,7 +26,7 @@ pub fn api(client: &Client, group: &str, resource: &str) -> DynamicApi {
     client.dynamic(&GroupVersionResource::new(group, "v1", resource)).within("default")
 }
 
-fn deployment() -> DynamicObject {
+fn deployment(cpu_millis: u64) -> DynamicObject {
     DynamicObject(json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": NAME, "namespace": "default"},
@@ -42,7 +41,7 @@ fn deployment() -> DynamicObject {
                     "containers": [{
                         "name": "web", "image": "web:1",
                         "ports": [{"containerPort": 80}],
-                        "resources": {"requests": {"cpu": format!("{POD_CPU_MILLIS}m")}},
+                        "resources": {"requests": {"cpu": format!("{cpu_millis}m")}},
                     }],
                 },
             },
@@ -59,14 +58,15 @@ fn service() -> DynamicObject {
 }
 
 /// Creates both, then changes them until the run has enough.
-pub async fn run(client: Client, random: SeededRandom, effort: Effort) {
-    create(&api(&client, "apps", "deployments"), &deployment(), &effort).await;
+pub async fn run(client: Client, random: SeededRandom, knobs: Knobs, effort: Effort) {
+    create(&api(&client, "apps", "deployments"), &deployment(knobs.pod_cpu_millis), &effort).await;
     create(&api(&client, "", "services"), &service(), &effort).await;
     let mut step = 0;
     while effort.goes_on() {
         tokio::time::sleep(Duration::from_millis(THINK_MS_MIN + random.below(THINK_MS_MAX))).await;
         step += 1;
         let (what, answer) = match random.below(10) {
+            0..=5 if knobs.web_steady > 0 => ("delete pod", delete_a_pod(&client, &random).await),
             0..=2 => ("scale", scale(&client, 1 + random.below(REPLICAS_MAX)).await),
             3 => ("update", update(&client, step).await),
             4..=6 => ("delete pod", delete_a_pod(&client, &random).await),

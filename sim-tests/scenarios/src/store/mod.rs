@@ -6,16 +6,14 @@ mod serve;
 mod settle;
 mod workloads;
 
-use std::{
-    rc::Rc,
-    sync::{atomic::Ordering::Relaxed, Arc},
-    time::Duration,
-};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use keelstone_checkers::Violation;
-use keelstone_store_client::GrpcKv;
+use keelstone_env::Random;
+use keelstone_store_client::{EtcdKv, GrpcKv};
 
 use crate::{
+    effort::Effort,
     faults::{self, Nemesis},
     log::Log,
     member::Members,
@@ -27,6 +25,8 @@ use workloads::{Clients, LOG_END, LOG_FIRST};
 
 const CLIENT: &str = "client";
 const MEMBERS: usize = 3;
+/// A key that comes and goes.
+const SCRATCH: &str = "scratch";
 
 fn names() -> Vec<String> {
     (1..=MEMBERS).map(|i| format!("m{i}")).collect()
@@ -61,7 +61,7 @@ pub fn run(plan: &Arc<Plan>, shared: &Shared, report: &mut Report) -> Result<(),
         env: hosts[CLIENT].env(),
         names,
         shared: shared.clone(),
-        counts: Arc::default(),
+        effort: Effort::new(shared, plan, 1),
     };
     let log = Log::new(LOG_FIRST, LOG_END);
     let workloads = Rc::new(workloads);
@@ -73,10 +73,10 @@ pub fn run(plan: &Arc<Plan>, shared: &Shared, report: &mut Report) -> Result<(),
     };
     sim.client(CLIENT, scenario.run());
     let mut nemesis = Nemesis::new(plan.seed, hosts, members.clone(), plan.faults.clone());
-    let driven = simulation::drive(&mut sim, &mut nemesis, shared, |_| members.observe());
+    let driven = simulation::drive(&mut sim, &mut nemesis, shared, |now| members.observe(now));
     report.faults.clone_from(nemesis.fired());
     report.simulated_s = sim.elapsed().as_secs_f64();
-    [report.known, report.failed, report.unknown] = [0, 1, 2].map(|i| clients.counts[i].load(Relaxed));
+    [report.known, report.failed, report.unknown] = clients.effort.counts();
     report.operations = report.known + report.failed + report.unknown;
     // A broken history says more than the end of a host that it led to.
     workloads.iter().try_for_each(|workload| workload.check())?;
@@ -110,7 +110,7 @@ impl Scenario {
             task.await.map_err(ended)?;
         }
         // Without clients that end by themselves there is a time.
-        while self.clients.goes_on() {
+        while self.clients.effort.goes_on() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         shared.set_stage(Stage::LoadEnded);
@@ -120,13 +120,22 @@ impl Scenario {
         settle::settle(self).await
     }
 
+    /// Compacts at some revision since the last compaction, often the newest; sometimes that is the end of a key.
     fn compact_now_and_then(&self) -> impl std::future::Future<Output = ()> {
-        let (log, kv, shared) = (self.log.clone(), self.kv(0), self.clients.shared.clone());
-        let pause = Duration::from_millis(self.clients.plan.knobs.compact_ms);
+        let (log, kv, clients) = (self.log.clone(), self.kv(0), self.clients.clone());
+        let pause = Duration::from_millis(clients.plan.knobs.compact_ms);
+        let random = clients.random("compactor");
         async move {
-            while shared.stage() == Stage::Load {
+            while clients.shared.stage() == Stage::Load {
                 tokio::time::sleep(pause).await;
-                log.compact(&kv, &shared).await;
+                let newest = random.chance(50);
+                if newest && (clients.in_lull() || random.chance(25)) {
+                    // What fails here was compacted away already, or is the next time.
+                    let _ = kv.put(workloads::put(SCRATCH, "")).await;
+                    let _ = kv.delete_range(workloads::delete(SCRATCH)).await;
+                }
+                let percent = if newest { 100 } else { random.below(100) };
+                log.compact(&kv, &clients.shared, percent).await;
             }
         }
     }

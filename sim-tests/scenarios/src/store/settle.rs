@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use keelstone_checkers::Violation;
 use keelstone_etcd_api::pb;
-use keelstone_store_client::{EtcdKv, GrpcKv, GrpcKvOptions};
+use keelstone_store_client::EtcdKv;
 use tokio::time::Instant;
 
 use super::{workloads, Scenario};
@@ -36,8 +36,7 @@ pub async fn settle(scenario: &Scenario) -> Result<(), Violation> {
 
 /// This member alone takes a write and a linearizable read; one whose disk is damaged may refuse to live.
 async fn answers(scenario: &Scenario, name: &str, end: Instant) -> Result<(), Violation> {
-    let options = GrpcKvOptions::new(vec![format!("{name}:{STORE_CLIENT_PORT}")]);
-    let kv = GrpcKv::new(&scenario.clients.env, options).expect("a valid endpoint");
+    let kv = scenario.clients.kv_of(name);
     loop {
         let probe = async {
             kv.put(workloads::put(PROBE, name)).await?;

@@ -47,7 +47,7 @@ impl Workload for Append {
 
 async fn run(client: u32, kv: GrpcKv, random: SeededRandom, txns: Arc<Mutex<Vec<Txn>>>, clients: Clients) {
     let mut appended = 0;
-    while clients.goes_on() {
+    while clients.effort.goes_on() {
         clients.think(&random, THINK_MS_MAX).await;
         let keys: Vec<String> = (0..KEYS).filter(|_| random.chance(60)).map(|key| format!("append/{key}")).collect();
         if keys.is_empty() {
@@ -59,7 +59,7 @@ async fn run(client: u32, kv: GrpcKv, random: SeededRandom, txns: Arc<Mutex<Vec<
         let ended = carry_out(&kv, client, &mut appended, &keys, &appends, &mut steps).await;
         let ending = ended.unwrap_or_else(|error| ending(&error));
         let txn = Txn { client, start_us, end_us: moment_us(), steps, ending };
-        clients.count_ending(&txn.ending, &format!("{txn:?}"));
+        clients.effort.count_ending(&txn.ending, &format!("{txn:?}"));
         txns.lock().expect("no panic while locked").push(txn);
     }
 }

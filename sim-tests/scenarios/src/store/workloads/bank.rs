@@ -57,7 +57,7 @@ impl Workload for Bank {
 
 async fn run(client: u32, kv: GrpcKv, random: SeededRandom, all: Arc<Mutex<Vec<Operation>>>, clients: Clients) {
     open(&kv, &clients, &random).await;
-    while clients.goes_on() {
+    while clients.effort.goes_on() {
         clients.think(&random, THINK_MS_MAX).await;
         let start_us = moment_us();
         let (call, ended) = if random.chance(70) {
@@ -69,14 +69,14 @@ async fn run(client: u32, kv: GrpcKv, random: SeededRandom, all: Arc<Mutex<Vec<O
         };
         let ending = ended.unwrap_or_else(|error| ending(&error));
         let operation = Operation { client, start_us, end_us: moment_us(), call, ending };
-        clients.count_ending(&operation.ending, &format!("{operation:?}"));
+        clients.effort.count_ending(&operation.ending, &format!("{operation:?}"));
         all.lock().expect("no panic while locked").push(operation);
     }
 }
 
 /// All accounts come to be at once; whoever is first makes them.
 async fn open(kv: &GrpcKv, clients: &Clients, random: &SeededRandom) {
-    while clients.goes_on() {
+    while clients.effort.goes_on() {
         let puts = (0..ACCOUNTS).map(|n| op(Request::RequestPut(put(&account(n), &BALANCE.to_string())))).collect();
         if kv.txn(txn(vec![created_at(&account(0), 0)], puts)).await.is_ok() {
             return;

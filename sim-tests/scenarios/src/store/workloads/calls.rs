@@ -11,6 +11,10 @@ pub fn put(key: &str, value: &str) -> pb::PutRequest {
     pb::PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() }
 }
 
+pub fn delete(key: &str) -> pb::DeleteRangeRequest {
+    pb::DeleteRangeRequest { key: key.to_owned().into(), ..Default::default() }
+}
+
 pub fn get(key: &str) -> pb::RangeRequest {
     pb::RangeRequest { key: key.to_owned().into(), ..Default::default() }
 }

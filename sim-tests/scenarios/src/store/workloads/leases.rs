@@ -23,6 +23,8 @@ use super::{
 use crate::clock::moment_us;
 
 const CLIENTS: u32 = 2;
+/// Holders that keep their lease alive in time, as long as they can.
+const KEEPERS: u32 = 2;
 /// Steps of one lease at most.
 const STEPS_MAX: u64 = 12;
 /// The store's timers may be fast by 2 %, so a holder may count on so much of its time.
@@ -43,7 +45,12 @@ impl Workload for Leases {
             let random = clients.random(&format!("lease {client}"));
             tokio::spawn(run(client, clients.kv(u64::from(client)), random, self.sessions.clone(), clients.clone()))
         };
-        (0..CLIENTS).map(start).collect()
+        let keep = |client: u32| {
+            let random = clients.random(&format!("keeper {client}"));
+            let id = CLIENTS + client;
+            tokio::spawn(keep(id, clients.kv(u64::from(id)), random, self.sessions.clone(), clients.clone()))
+        };
+        (0..CLIENTS).map(start).chain((0..KEEPERS).map(keep)).collect()
     }
 
     fn check(&self) -> Result<(), Violation> {
@@ -57,7 +64,7 @@ pub async fn grant(client: u32, kv: &GrpcKv, clients: &Clients) -> Option<Sessio
     let ttl = clients.plan.knobs.lease_ttl_s as i64;
     let answer = kv.lease_grant(pb::LeaseGrantRequest { ttl, id: 0 }).await;
     let ended = answer.as_ref().map_or_else(ending, |_| Ending::Ok);
-    clients.count_ending(&ended, &format!("lease of {client}: {answer:?}"));
+    clients.effort.count_ending(&ended, &format!("lease of {client}: {answer:?}"));
     let answer = answer.ok()?;
     let ttl_us = answer.ttl.unsigned_abs() * 10_000 * SURE_PERCENT;
     Some(Session { client, id: answer.id, ttl_us, steps: vec![Step::Alive { start_us }] })
@@ -75,7 +82,7 @@ pub async fn keep_alive(kv: &GrpcKv, id: i64) -> Option<Step> {
 
 async fn run(client: u32, kv: GrpcKv, random: SeededRandom, all: Arc<Mutex<Vec<Session>>>, clients: Clients) {
     let mut keys = 0;
-    while clients.goes_on() {
+    while clients.effort.goes_on() {
         clients.think(&random, 500).await;
         let Some(mut session) = grant(client, &kv, &clients).await else { continue };
         keys += 1;
@@ -84,16 +91,52 @@ async fn run(client: u32, kv: GrpcKv, random: SeededRandom, all: Arc<Mutex<Vec<S
     }
 }
 
-/// Uses the lease until it is gone or enough was done with it.
-async fn live(kv: &GrpcKv, random: &SeededRandom, clients: &Clients, key: &str, session: &mut Session) {
-    let (id, ttl_ms) = (session.id, session.ttl_us / 1_000);
-    let keyed = kv.put(pb::PutRequest { lease: id, ..put(key, "held") }).await;
-    clients.count_ending(&keyed.as_ref().map_or_else(ending, |_| Ending::Ok), &format!("{key}: {keyed:?}"));
+/// Holds a lease as long as it can: kept alive three times in its time, with a look at its key each time.
+async fn keep(client: u32, kv: GrpcKv, random: SeededRandom, all: Arc<Mutex<Vec<Session>>>, clients: Clients) {
+    let mut keys = 0;
+    while clients.effort.goes_on() {
+        clients.think(&random, 300).await;
+        let Some(mut session) = grant(client, &kv, &clients).await else { continue };
+        keys += 1;
+        let key = format!("lease/{client}-{keys}");
+        put_key(&kv, &clients, &key, &mut session).await;
+        while clients.effort.goes_on() {
+            tokio::time::sleep(Duration::from_micros(session.ttl_us / 3)).await;
+            let alive = keep_alive(&kv, session.id).await;
+            let over = matches!(alive, Some(Step::Gone { .. }));
+            let step = alive.as_ref().map_or(Ending::Unknown, |_| Ending::Ok);
+            clients.effort.count_ending(&step, &format!("{key}: {alive:?}"));
+            session.steps.extend(alive);
+            if over {
+                break;
+            }
+            session.steps.extend(look(&kv, &key).await);
+        }
+        all.lock().expect("no panic while locked").push(session);
+    }
+}
+
+async fn put_key(kv: &GrpcKv, clients: &Clients, key: &str, session: &mut Session) {
+    let keyed = kv.put(pb::PutRequest { lease: session.id, ..put(key, "held") }).await;
+    clients.effort.count_ending(&keyed.as_ref().map_or_else(ending, |_| Ending::Ok), &format!("{key}: {keyed:?}"));
     if keyed.is_ok() {
         session.steps.push(Step::Put);
     }
+}
+
+/// Whether the key is there; `None` if nothing is known.
+async fn look(kv: &GrpcKv, key: &str) -> Option<Step> {
+    let start_us = moment_us();
+    let answer = kv.range(get(key)).await.ok()?;
+    Some(Step::Read { start_us, end_us: moment_us(), present: !answer.kvs.is_empty() })
+}
+
+/// Uses the lease until it is gone or enough was done with it.
+async fn live(kv: &GrpcKv, random: &SeededRandom, clients: &Clients, key: &str, session: &mut Session) {
+    let (id, ttl_ms) = (session.id, session.ttl_us / 1_000);
+    put_key(kv, clients, key, session).await;
     for _ in 0..random.below(STEPS_MAX) {
-        if !clients.goes_on() {
+        if !clients.effort.goes_on() {
             return;
         }
         // Mostly in time, sometimes too late.
@@ -101,16 +144,15 @@ async fn live(kv: &GrpcKv, random: &SeededRandom, clients: &Clients, key: &str, 
         let start_us = moment_us();
         let step = match random.below(10) {
             0..=5 => keep_alive(kv, id).await,
-            6..=8 => match kv.range(get(key)).await {
-                Ok(answer) => Some(Step::Read { start_us, end_us: moment_us(), present: !answer.kvs.is_empty() }),
-                Err(_) => None,
-            },
+            6..=8 => look(kv, key).await,
             _ => Some(match kv.lease_revoke(pb::LeaseRevokeRequest { id }).await {
                 Ok(_) => Step::Revoked { start_us, end_us: moment_us() },
                 Err(_) => Step::MaybeRevoked { start_us },
             }),
         };
-        clients.count_ending(&step.as_ref().map_or(Ending::Unknown, |_| Ending::Ok), &format!("{key}: {step:?}"));
+        clients
+            .effort
+            .count_ending(&step.as_ref().map_or(Ending::Unknown, |_| Ending::Ok), &format!("{key}: {step:?}"));
         if let Some(step) = step {
             let over = matches!(step, Step::Gone { .. } | Step::MaybeRevoked { .. });
             session.steps.push(step);

@@ -54,7 +54,7 @@ impl Workload for Locks {
 }
 
 async fn run(client: u32, kv: GrpcKv, random: SeededRandom, all: Arc<Mutex<Vec<Session>>>, clients: Clients) {
-    while clients.goes_on() {
+    while clients.effort.goes_on() {
         clients.think(&random, THINK_MS_MAX).await;
         let Some(lease) = grant(client, &kv, &clients).await else { continue };
         let alive_us = match lease.steps.first() {
@@ -73,7 +73,7 @@ async fn acquire(client: u32, kv: &GrpcKv, lease: i64, clients: &Clients, random
     for _ in 0..4 {
         let take = op(Request::RequestPut(pb::PutRequest { lease, ..put(LOCK, &format!("{client} {lease}")) }));
         let answer = kv.txn(txn(vec![created_at(LOCK, 0)], vec![take])).await;
-        clients.count_ending(&answer.as_ref().map_or_else(ending, |_| Ending::Ok), &format!("lock: {answer:?}"));
+        clients.effort.count_ending(&answer.as_ref().map_or_else(ending, |_| Ending::Ok), &format!("lock: {answer:?}"));
         match answer {
             Ok(answer) if answer.succeeded => {
                 let (token, from_us) = (revision(answer.header), moment_us());
@@ -95,7 +95,7 @@ async fn hold(
     session: &mut Session,
 ) {
     for _ in 0..random.below(WRITES_MAX) {
-        if !clients.goes_on() {
+        if !clients.effort.goes_on() {
             return;
         }
         tokio::time::sleep(Duration::from_micros(random.below(ttl_us * 2 / 3))).await;
@@ -106,7 +106,9 @@ async fn hold(
         }
         let write = op(Request::RequestPut(put(RESOURCE, &session.token.to_string())));
         let answer = kv.txn(txn(vec![created_at(LOCK, session.token)], vec![write])).await;
-        clients.count_ending(&answer.as_ref().map_or_else(ending, |_| Ending::Ok), &format!("fenced: {answer:?}"));
+        clients
+            .effort
+            .count_ending(&answer.as_ref().map_or_else(ending, |_| Ending::Ok), &format!("fenced: {answer:?}"));
         if let Ok(answer) = answer {
             if !answer.succeeded {
                 return;
@@ -118,5 +120,5 @@ async fn hold(
     session.until_us = session.until_us.min(moment_us());
     let release = op(Request::RequestDeleteRange(pb::DeleteRangeRequest { key: LOCK.into(), ..Default::default() }));
     let answer = kv.txn(txn(vec![created_at(LOCK, session.token)], vec![release])).await;
-    clients.count_ending(&answer.as_ref().map_or_else(ending, |_| Ending::Ok), &format!("released: {answer:?}"));
+    clients.effort.count_ending(&answer.as_ref().map_or_else(ending, |_| Ending::Ok), &format!("released: {answer:?}"));
 }

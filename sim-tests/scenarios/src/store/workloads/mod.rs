@@ -10,15 +10,9 @@ mod registers;
 mod sets;
 mod watches;
 
-use std::{
-    sync::{
-        atomic::{AtomicUsize, Ordering::Relaxed},
-        Arc,
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-pub use calls::put;
+pub use calls::{delete, put};
 use keelstone_checkers::{Event, Outcome, Violation};
 use keelstone_env::{Env, Random};
 use keelstone_store_client::{GrpcKv, GrpcKvOptions, KvError};
@@ -26,9 +20,10 @@ use keelstone_world::SeededRandom;
 use tokio::task::JoinHandle;
 
 use crate::{
-    constants::STORE_CLIENT_PORT,
+    constants::{LULL_PERIOD, STORE_CLIENT_PORT},
+    effort::Effort,
     plan::Plan,
-    simulation::{Shared, Stage},
+    simulation::Shared,
 };
 
 /// Changes of these keys are read back at the end, as the log that checks compare with.
@@ -76,8 +71,7 @@ pub struct Clients {
     pub env: Env,
     pub names: Vec<String>,
     pub shared: Shared,
-    /// Known, failed, unknown.
-    pub counts: Arc<[AtomicUsize; 3]>,
+    pub effort: Effort,
 }
 
 impl Clients {
@@ -88,44 +82,36 @@ impl Clients {
         GrpcKv::new(&self.env, GrpcKvOptions::new(endpoints)).expect("valid endpoints")
     }
 
+    /// A client of this member alone.
+    pub fn kv_of(&self, name: &str) -> GrpcKv {
+        let options = GrpcKvOptions::new(vec![format!("{name}:{STORE_CLIENT_PORT}")]);
+        GrpcKv::new(&self.env, options).expect("a valid endpoint")
+    }
+
     /// Randomness for one purpose.
     pub fn random(&self, name: &str) -> SeededRandom {
         SeededRandom::derive(self.plan.seed, name)
     }
 
-    /// More load is wanted.
-    pub fn goes_on(&self) -> bool {
-        let total: usize = self.counts.iter().map(|count| count.load(Relaxed)).sum();
-        let lasted = turmoil::sim_elapsed().unwrap_or_default() >= Duration::from_millis(self.plan.load_ms_min);
-        self.shared.stage() == Stage::Load && !(total >= self.plan.operations_min && lasted)
-    }
-
     /// Pauses before the next operation.
     pub async fn think(&self, random: &SeededRandom, ms_max: u64) {
         tokio::time::sleep(Duration::from_millis(random.below(ms_max))).await;
+        if let Some(left) = self.lull_left() {
+            tokio::time::sleep(left).await;
+        }
     }
 
-    /// Counts an operation, and adds what the client knows of it to the event hash.
-    pub fn count(&self, outcome: &Outcome, text: &str) {
-        let kind = match outcome {
-            Outcome::Failed { .. } => 1,
-            Outcome::Unknown { .. } => 2,
-            _ => 0,
-        };
-        self.counts[kind].fetch_add(1, Relaxed);
-        self.shared.hash(text);
+    /// All clients rest.
+    pub fn in_lull(&self) -> bool {
+        self.lull_left().is_some()
     }
 
-    /// As [`Clients::count`], for calls that tell no more than how they ended.
-    pub fn count_ending(&self, ending: &keelstone_checkers::Ending, text: &str) {
-        use keelstone_checkers::Ending;
-        let kind = match ending {
-            Ending::Ok => 0,
-            Ending::Failed => 1,
-            Ending::Unknown => 2,
-        };
-        self.counts[kind].fetch_add(1, Relaxed);
-        self.shared.hash(text);
+    /// A lull is the end of each period.
+    fn lull_left(&self) -> Option<Duration> {
+        let lull = Duration::from_millis(self.plan.knobs.lull_ms);
+        let into_ms = turmoil::sim_elapsed().unwrap_or_default().as_millis() % LULL_PERIOD.as_millis();
+        let left = LULL_PERIOD - Duration::from_millis(into_ms as u64);
+        (left <= lull).then_some(left)
     }
 }
 

@@ -10,7 +10,7 @@ use keelstone_world::SeededRandom;
 use tokio::task::JoinHandle;
 
 use super::{
-    calls::{get, modified_at, op, put, revision, text, txn},
+    calls::{delete, get, modified_at, op, put, revision, text, txn},
     judge, Clients, Workload, LOG_FIRST,
 };
 use crate::clock::moment_us;
@@ -58,7 +58,7 @@ async fn run(id: u32, kv: GrpcKv, random: SeededRandom, history: Arc<Mutex<Histo
     let mut writes = 0;
     // What this client last learned of each key's modification revision.
     let mut known = vec![0; KEYS as usize];
-    while clients.goes_on() {
+    while clients.effort.goes_on() {
         clients.think(&random, THINK_MS_MAX).await;
         let index = random.below(KEYS) as usize;
         let key = format!("{LOG_FIRST}{index}");
@@ -84,7 +84,7 @@ async fn run(id: u32, kv: GrpcKv, random: SeededRandom, history: Arc<Mutex<Histo
             (_, _) => known[index],
         };
         let operation = Operation { client: id, start_us, end_us, call, outcome };
-        clients.count(&operation.outcome, &format!("{operation:?}"));
+        clients.effort.count(&operation.outcome, &format!("{operation:?}"));
         history.lock().expect("no panic while locked").operations.push(operation);
     }
 }
@@ -112,8 +112,7 @@ async fn carry_out(kv: &GrpcKv, call: &Call) -> Result<Outcome, KvError> {
             Ok(if answer.succeeded { Outcome::Written { revision } } else { Outcome::Refused { revision } })
         }
         Call::Delete { key } => {
-            let request = pb::DeleteRangeRequest { key: key.clone().into(), ..Default::default() };
-            let answer = kv.delete_range(request).await?;
+            let answer = kv.delete_range(delete(key)).await?;
             Ok(Outcome::Written { revision: revision(answer.header) })
         }
     }

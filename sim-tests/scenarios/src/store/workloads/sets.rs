@@ -45,7 +45,7 @@ impl Workload for Sets {
 
 async fn run(client: u32, kv: GrpcKv, random: SeededRandom, all: Arc<Mutex<Vec<Operation>>>, clients: Clients) {
     let mut added = 0;
-    while clients.goes_on() {
+    while clients.effort.goes_on() {
         clients.think(&random, THINK_MS_MAX).await;
         let start_us = moment_us();
         let (call, ending) = if random.chance(70) {
@@ -64,7 +64,7 @@ async fn run(client: u32, kv: GrpcKv, random: SeededRandom, all: Arc<Mutex<Vec<O
             }
         };
         let operation = Operation { client, start_us, end_us: moment_us(), call, ending };
-        clients.count_ending(&operation.ending, &format!("{operation:?}"));
+        clients.effort.count_ending(&operation.ending, &format!("{operation:?}"));
         all.lock().expect("no panic while locked").push(operation);
     }
 }

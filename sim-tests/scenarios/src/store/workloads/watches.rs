@@ -1,5 +1,8 @@
-//! Watchers of the registers that leave, and resume at other members. (5) ordered, unique, atomic, reliable,
-//! resumable, progress, values before.
+//! Watchers of the registers. (5) ordered, unique, atomic, reliable, resumable, progress, values before.
+//!
+//! - roaming: leaves, and resumes at other members;
+//! - staying: at one member, as long as that serves it, so that it sees snapshots installed under it;
+//! - historian: begins somewhere in the past, again and again, and asks at once how far it is complete.
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,7 +19,11 @@ use keelstone_env::Random;
 use keelstone_etcd_api::pb;
 use keelstone_store_client::{EtcdKv, GrpcKv, WatchStream};
 use keelstone_world::SeededRandom;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, sleep_until, Instant},
+};
 
 use super::{Clients, Workload, LOG_END, LOG_FIRST};
 use crate::{
@@ -25,11 +32,16 @@ use crate::{
     Plant,
 };
 
-const WATCHERS: u32 = 3;
-/// A watcher leaves its watch by itself, and resumes it elsewhere, after up to this.
+const ROAMING: u32 = 3;
+const HISTORIANS: u32 = 2;
+/// A roaming watcher leaves its watch by itself, and resumes it elsewhere, after up to this.
 const WATCH_MS_MAX: u64 = 6_000;
+/// A historian has seen enough after up to this.
+const HISTORY_MS_MAX: u64 = 700;
+const HISTORY_PAUSE_MS_MAX: u64 = 1_500;
 /// How often a watcher asks how far it is complete.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(700);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(300);
+const HISTORIAN_PROGRESS_INTERVAL: Duration = Duration::from_millis(20);
 const RETRY_PAUSE: Duration = Duration::from_millis(150);
 
 /// What all watchers saw; a watcher that lost its place to compaction begins a new entry.
@@ -40,6 +52,8 @@ struct Watched(Arc<Mutex<Seen>>);
 struct Seen {
     observed: Vec<Observed>,
     with_prev: Vec<WithPrev>,
+    /// The highest revision that somebody was told was compacted.
+    compacted: i64,
 }
 
 impl Watched {
@@ -52,11 +66,33 @@ impl Watched {
     fn with<T>(&self, index: usize, work: impl FnOnce(&mut Observed) -> T) -> T {
         work(&mut self.0.lock().expect("no panic while locked").observed[index])
     }
+
+    /// From which revision on there may be history, and up to which there is.
+    fn history(&self) -> (i64, i64) {
+        let seen = self.0.lock().expect("no panic while locked");
+        (seen.compacted.max(1), seen.observed.iter().map(|o| o.complete_to).max().unwrap_or(0))
+    }
+
+    fn compacted(&self, revision: i64) {
+        let mut seen = self.0.lock().expect("no panic while locked");
+        seen.compacted = seen.compacted.max(revision);
+    }
 }
 
 #[derive(Default)]
 pub struct Watches {
     watched: Watched,
+}
+
+/// A watcher's means.
+struct Watcher {
+    name: String,
+    kv: GrpcKv,
+    watched: Watched,
+    shared: Shared,
+    random: SeededRandom,
+    prev_kv: bool,
+    skips: bool,
 }
 
 impl Workload for Watches {
@@ -67,10 +103,26 @@ impl Workload for Watches {
     /// The watchers go on after the load: they are not waited for.
     fn start(&self, clients: &Clients) -> Vec<JoinHandle<()>> {
         let skips = clients.plan.plant == Some(Plant::SkippedWatch);
-        for id in 0..WATCHERS {
-            let random = clients.random(&format!("watcher {id}"));
-            let (kv, watched, shared) = (clients.kv(u64::from(id)), self.watched.clone(), clients.shared.clone());
-            tokio::spawn(run(id, kv, watched, shared, random, skips && id == 0));
+        let watcher = |name: String, kv| Watcher {
+            random: clients.random(&format!("watcher {name}")),
+            kv,
+            watched: self.watched.clone(),
+            shared: clients.shared.clone(),
+            prev_kv: false,
+            skips: false,
+            name,
+        };
+        for id in 0..ROAMING {
+            let roaming = watcher(format!("{id}"), clients.kv(u64::from(id)));
+            // The last one asks for the values before.
+            let roaming = Watcher { prev_kv: id + 1 == ROAMING, skips: skips && id == 0, ..roaming };
+            tokio::spawn(roaming.resume_for_ever(Some(WATCH_MS_MAX)));
+        }
+        for member in &clients.names {
+            tokio::spawn(watcher(format!("of {member}"), clients.kv_of(member)).resume_for_ever(None));
+        }
+        for id in 0..HISTORIANS {
+            tokio::spawn(watcher(format!("historian {id}"), clients.kv(u64::from(id) + 1)).read_history());
         }
         Vec::new()
     }
@@ -86,67 +138,89 @@ impl Workload for Watches {
     }
 }
 
-/// Watches for ever, from the first revision on, and resumes whenever its watch ends.
-async fn run(id: u32, kv: GrpcKv, watched: Watched, shared: Shared, random: SeededRandom, skips: bool) {
-    let mut index = watched.begin(format!("{id}"), 1);
-    loop {
-        let from = watched.with(index, |o| o.start_revision.max(o.complete_to + 1));
-        let (progress, requests) = mpsc::channel(1);
-        // The last watcher asks for the values before.
-        let request = pb::WatchCreateRequest { prev_kv: id + 1 == WATCHERS, ..watch_request(LOG_FIRST, LOG_END, from) };
-        let prev_kv = request.prev_kv;
-        match kv.watch_with_progress(request, requests).await {
-            Ok(stream) => {
-                let stream = if skips { skipping(stream, random.below(20)) } else { stream };
-                let lasting = Duration::from_millis(random.below(WATCH_MS_MAX));
-                if let Some(compacted) = follow(stream, progress, lasting, &watched, (index, prev_kv), &shared).await {
-                    shared.saw("watch_compacted");
-                    index = watched.begin(format!("{id} after compaction"), compacted);
-                }
-                shared.saw("watch_resumed");
+impl Watcher {
+    /// Watches for ever, from the first revision on, and resumes whenever its watch ends, which it does itself after up
+    /// to so many milliseconds.
+    async fn resume_for_ever(self, watch_ms_max: Option<u64>) {
+        let mut index = self.watched.begin(self.name.clone(), 1);
+        loop {
+            let lasting = watch_ms_max.map(|max| Duration::from_millis(self.random.below(max)));
+            if let Some(compacted) = self.watch(index, lasting, PROGRESS_INTERVAL).await {
+                index = self.watched.begin(format!("{} after compaction", self.name), compacted);
             }
-            Err(error) => shared.hash(&format!("watcher {id}: {error}")),
+            self.shared.saw("watch_resumed");
+            sleep(RETRY_PAUSE).await;
         }
-        tokio::time::sleep(RETRY_PAUSE).await;
     }
-}
 
-/// Follows one watch until it ends; returns the revision to go on from if its place was compacted away.
-async fn follow(
-    mut stream: WatchStream,
-    progress: mpsc::Sender<()>,
-    lasting: Duration,
-    watched: &Watched,
-    (index, prev_kv): (usize, bool),
-    shared: &Shared,
-) -> Option<i64> {
-    let end = tokio::time::Instant::now() + lasting;
-    let mut ask_at = tokio::time::Instant::now() + PROGRESS_INTERVAL;
-    loop {
-        let answer = tokio::select! {
-            biased;
-            () = tokio::time::sleep_until(end) => return None,
-            () = tokio::time::sleep_until(ask_at) => {
-                ask_at += PROGRESS_INTERVAL;
-                // A queue that is full has such a request already.
-                let _ = progress.try_send(());
-                continue;
+    async fn read_history(self) {
+        loop {
+            sleep(Duration::from_millis(self.random.below(HISTORY_PAUSE_MS_MAX))).await;
+            let (first, last) = self.watched.history();
+            let start = first + self.random.below((last - first).max(1) as u64) as i64;
+            let index = self.watched.begin(format!("{} from {start}", self.name), start);
+            let lasting = Duration::from_millis(self.random.below(HISTORY_MS_MAX));
+            self.watch(index, Some(lasting), HISTORIAN_PROGRESS_INTERVAL).await;
+        }
+    }
+
+    /// One watch, until it ends; returns the revision to go on from if its place was compacted away.
+    async fn watch(&self, index: usize, lasting: Option<Duration>, progress_interval: Duration) -> Option<i64> {
+        let from = self.watched.with(index, |o| o.start_revision.max(o.complete_to + 1));
+        let (progress, requests) = mpsc::channel(1);
+        let request = pb::WatchCreateRequest { prev_kv: self.prev_kv, ..watch_request(LOG_FIRST, LOG_END, from) };
+        let stream = match self.kv.watch_with_progress(request, requests).await {
+            Ok(stream) if self.skips => skipping(stream, self.random.below(20)),
+            Ok(stream) => stream,
+            Err(error) => {
+                self.shared.hash(&format!("watcher {}: {error}", self.name));
+                return None;
             }
-            answer = stream.next() => answer,
         };
-        let response = answer?.ok()?;
-        shared.hash(&format!("watch {index}: {response:?}"));
-        if response.compact_revision > 0 {
-            return Some(response.compact_revision);
+        let compacted = self.follow(stream, progress, index, lasting, progress_interval).await;
+        if let Some(revision) = compacted {
+            self.watched.compacted(revision);
+            self.shared.saw("watch_compacted");
         }
-        if response.canceled {
-            return None;
+        compacted
+    }
+
+    async fn follow(
+        &self,
+        mut stream: WatchStream,
+        progress: mpsc::Sender<()>,
+        index: usize,
+        lasting: Option<Duration>,
+        progress_interval: Duration,
+    ) -> Option<i64> {
+        let end = lasting.map(|lasting| Instant::now() + lasting);
+        let mut ask_at = Instant::now() + progress_interval;
+        loop {
+            let answer = tokio::select! {
+                biased;
+                () = sleep_until(end.unwrap_or(ask_at)), if end.is_some() => return None,
+                () = sleep_until(ask_at) => {
+                    ask_at += progress_interval;
+                    // A queue that is full has such a request already.
+                    let _ = progress.try_send(());
+                    continue;
+                }
+                answer = stream.next() => answer,
+            };
+            let response = answer?.ok()?;
+            self.shared.hash(&format!("watch {index}: {response:?}"));
+            if response.compact_revision > 0 {
+                return Some(response.compact_revision);
+            }
+            if response.canceled {
+                return None;
+            }
+            if self.prev_kv {
+                let with_prev = response.events.iter().cloned().map(with_prev);
+                self.watched.0.lock().expect("no panic while locked").with_prev.extend(with_prev);
+            }
+            self.watched.with(index, |observed| take(observed, response));
         }
-        if prev_kv {
-            let with_prev = response.events.iter().cloned().map(with_prev);
-            watched.0.lock().expect("no panic while locked").with_prev.extend(with_prev);
-        }
-        watched.with(index, |observed| take(observed, response));
     }
 }
 
@@ -163,9 +237,12 @@ fn take(observed: &mut Observed, response: pb::WatchResponse) {
             observed.complete_to = observed.complete_to.max(last.revision);
             observed.answers.push(events);
         }
+        None if response.created => {}
         // Progress: everything up to the revision in the header was sent.
-        None if !response.created => observed.complete_to = observed.complete_to.max(told),
-        None => {}
+        None => {
+            observed.progress.push((observed.answers.len(), told));
+            observed.complete_to = observed.complete_to.max(told);
+        }
     }
 }
 
