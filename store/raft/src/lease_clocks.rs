@@ -104,7 +104,7 @@ impl LeaseClocks {
     }
 
     /// The term in which this member leads, and leases whose time is over, at most `max`. They cannot be
-    /// renewed until [`LeaseClocks::retry`] says so.
+    /// renewed any more in this term.
     pub(crate) fn due(&self, max: usize) -> Option<(u64, Vec<i64>)> {
         let now = self.env.now();
         let mut clocks = self.lock();
@@ -124,11 +124,12 @@ impl LeaseClocks {
         Some((term, due))
     }
 
-    /// The expiry of `id` was not carried out, or nobody knows: it is due again after `pause`.
+    /// The expiry of `id` was not carried out, or nobody knows: it is due again after `pause`. It still cannot be
+    /// renewed: what was proposed may be in the log, and be carried out after the renewal was acknowledged.
     pub(crate) fn retry(&self, term: u64, id: i64, pause: Duration) {
         let deadline = self.env.now() + pause;
         let mut clocks = self.lock();
-        if clocks.leading.map(|(term, _)| term) == Some(term) && clocks.expiring.remove(&id) {
+        if clocks.leading.map(|(term, _)| term) == Some(term) && clocks.expiring.contains(&id) {
             clocks.set(id, deadline);
         }
     }
@@ -228,6 +229,8 @@ mod tests {
         clocks.list(&[LEASE]);
         assert_eq!(due(&clocks), Vec::<i64>::new(), "proposed only once");
         clocks.retry(1, 1, Duration::from_secs(1));
+        assert!(!clocks.renew(LEASE), "nor while the fate of the first proposal is unknown");
+        clocks.list(&[LEASE]);
         pass(1).await;
         assert_eq!(due(&clocks), vec![1]);
         clocks.settled(1);
