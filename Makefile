@@ -65,20 +65,26 @@ with-kubectl = @if [ -n "$$KUBECTL" ] || command -v kubectl >/dev/null; then set
 e2e: build ## every kubectl that is found against a real cluster
 	$(call with-kubectl,$(BIN)/keelstone-chaos kubectl-e2e --keelstone $(BIN)/keelstone)
 
-# One seed, all faults that work here, then every planted defect must be found in its history.
-define chaos-store
-	$(BIN)/keelstone-chaos store --own-disks --slow-links --seed $(SEED) --seconds $(1) $(2) --folder $(CHAOS)
+# A comma within an argument of a call.
+, := ,
+
+# One seed, faults of members of the store ($1 seconds, more flags in $2) and of whole clusters ($3, $4), then every
+# planted defect must be found in their histories.
+define chaos-runs
+	$(BIN)/keelstone-chaos store --own-disks --slow-links --faulty-disks --seed $(SEED) --seconds $(1) $(2) --folder $(CHAOS)
 	$(BIN)/keelstone-chaos planted $(CHAOS)
+	$(BIN)/keelstone-chaos cluster --own-disks --slow-links --faulty-disks --seed $(SEED) --seconds $(3) $(4) --folder $(CHAOS)-cluster
+	$(BIN)/keelstone-chaos planted $(CHAOS)-cluster
 	$(BIN)/keelstone-chaos divergence
 endef
 
 chaos: build ## real processes under faults that overlap: SEED=n; report in CHAOS=folder (root)
 	$(call with-kubectl,$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone)
-	$(call chaos-store,400,--overlap)
+	$(call chaos-runs,180,--overlap,200)
 
 chaos-short: build ## the same with a minute of faults, as in `make test`
 	$(call with-kubectl,$(BIN)/keelstone-chaos story --keelstone $(BIN)/keelstone)
-	$(call chaos-store,60)
+	$(call chaos-runs,40,,35,--nemeses kill$(,)kill-all$(,)agent-kill)
 
 chaos-long: build ## seed after seed, for HOURS=n, until something is violated
 	$(BIN)/keelstone-chaos long --hours $(HOURS) --seed $(SEED) --folder $(CHAOS)-long

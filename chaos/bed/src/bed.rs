@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,10 +11,12 @@ use crate::{
     clock,
     constants::{client_address, host_address, BRIDGE, CLIENTS_MAX, DISK_BYTES, HOSTS_MAX},
     disk::Disk,
+    faulty::FaultyDisk,
     firewall::Firewall,
     host::Host,
     isolation::require,
     link::{Delay, Link},
+    mounts::Mounts,
     shell, Failure, Outcome,
 };
 
@@ -25,6 +27,8 @@ pub struct BedOptions {
     pub own_disks: bool,
     /// Cables that can be slow: every frame goes through this process.
     pub slow_links: bool,
+    /// Disks that can be slow to sync, or fail to: every file goes through this process.
+    pub faulty_disks: bool,
     /// Wall clocks that can lie.
     pub clocks: bool,
 }
@@ -36,13 +40,13 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Makes the bridge and the hosts. Call it inside [`crate::isolation::enter`]. What is not kept goes below
-    /// `work`, logs below `run`.
+    /// Makes the bridge and the hosts, those of `plain` without disks and clocks of their own. Call it inside
+    /// [`crate::isolation::enter`]. What is not kept goes below `work`, logs below `run`.
     ///
     /// # Errors
     /// [`Failure::Impossible`]: a program is missing, or the kernel refuses.
-    pub fn make(work: &Path, run: &Path, names: &[String], options: BedOptions) -> Outcome<Self> {
-        if names.len() > HOSTS_MAX {
+    pub fn make(work: &Path, run: &Path, names: &[String], plain: &[String], options: BedOptions) -> Outcome<Self> {
+        if names.len() + plain.len() > HOSTS_MAX {
             return Err(Failure::impossible(format!("at most {HOSTS_MAX} hosts")));
         }
         require(&["ip", "nft", "nsenter", "tc"])?;
@@ -56,8 +60,14 @@ impl Bed {
         }
         fs::create_dir_all(run.join("logs"))?;
         let mut hosts = Vec::new();
-        for (i, name) in names.iter().enumerate() {
-            hosts.push(Arc::new(make_host(work, run, name, i, options)?));
+        // Else a container of a worker, with its copy of all mounts, would keep the disk of a master that lost its power.
+        let hidden: Vec<PathBuf> = names.iter().flat_map(|n| ["front", "disk"].map(|d| work.join(n).join(d))).collect();
+        let plainly = BedOptions { slow_links: options.slow_links, ..BedOptions::default() };
+        let all = names.iter().map(|n| (n, options, false)).chain(plain.iter().map(|n| (n, plainly, true)));
+        for (i, (name, options, plain)) in all.enumerate() {
+            let mut host = make_host(work, run, name, i, options)?;
+            host.mounts = plain.then(|| Mounts::without(&hidden)).transpose()?;
+            hosts.push(Arc::new(host));
         }
         Ok(Self { hosts, firewall: Mutex::new(Firewall::default()) })
     }
@@ -99,16 +109,24 @@ fn make_host(work: &Path, run: &Path, name: &str, i: usize, options: BedOptions)
         true => Some(Disk::make(&folder.join("disk.img"), &data, DISK_BYTES)?),
         false => None,
     };
+    let front = folder.join("front");
+    let faulty = match options.faulty_disks {
+        true => Some(FaultyDisk::mount(&data, &front)?),
+        false => None,
+    };
+    let root = if faulty.is_some() { front } else { data };
     let clock_file = folder.join("clock");
     clock::set(&clock_file, 0.0)?;
     Ok(Host {
         name: name.to_owned(),
         address,
-        data: data.join("data"),
+        data: root.join("data"),
         log: run.join("logs").join(format!("{name}.log")),
         disk,
+        faulty,
         delay,
         clock: clock::library().filter(|_| options.clocks).map(|library| (library, clock_file)),
+        mounts: None,
         _link: link,
         process: Mutex::new(None),
     })

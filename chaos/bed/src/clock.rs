@@ -2,9 +2,16 @@
 //! from a file. Programs that do not ask the C library (Go's) are not reached. The monotonic clock stays true: the
 //! library cannot change it without breaking timed waits.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
-use crate::Outcome;
+use crate::{constants::POLL, Outcome};
+
+/// A program says its version within this time, also on a busy machine.
+const STARTS_MAX: Duration = Duration::from_secs(5);
 
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
@@ -24,6 +31,25 @@ pub fn environment(library: &Path, file: &Path) -> Vec<(String, String)> {
         ("DONT_FAKE_MONOTONIC".into(), "1".into()),
         ("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()),
     ]
+}
+
+/// Whether the program starts beneath the library. (jemalloc as the C library's malloc and libfaketime wait for each other
+/// at the start of the process: then its clocks stay true.)
+pub fn reaches(program: &Path) -> bool {
+    let Some(library) = library() else { return false };
+    let mut command = Command::new(program);
+    command.arg("--version").env("LD_PRELOAD", library).stdin(Stdio::null()).stdout(Stdio::null());
+    let Ok(mut child) = command.stderr(Stdio::null()).spawn() else { return false };
+    let begun = Instant::now();
+    while begun.elapsed() < STARTS_MAX {
+        if let Ok(Some(status)) = child.try_wait() {
+            return status.success();
+        }
+        std::thread::sleep(POLL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    false
 }
 
 /// The clock is `offset_s` from the true one; seen by the process within a second.

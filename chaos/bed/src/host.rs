@@ -19,7 +19,9 @@ use crate::{
     clock,
     constants::{POLL, STOP_TIME_MAX},
     disk::Disk,
+    faulty::FaultyDisk,
     link::{Delay, Link},
+    mounts::Mounts,
     shell, Failure, Outcome,
 };
 
@@ -40,10 +42,14 @@ pub struct Host {
     pub log: PathBuf,
     /// Its own filesystem, with `data` on it.
     pub disk: Option<Disk>,
+    /// What its data goes through, if its disk can be slow or fail.
+    pub faulty: Option<FaultyDisk>,
     /// How late its packets are, if its cable can be slow.
     pub delay: Option<Delay>,
     /// The file that its wall clock is read from, with the library that reads it.
     pub clock: Option<(PathBuf, PathBuf)>,
+    /// What it sees of the run's mounts, if not all.
+    pub(crate) mounts: Option<Mounts>,
     /// Carries its frames for as long as it exists.
     pub(crate) _link: Option<Link>,
     pub(crate) process: Mutex<Option<Child>>,
@@ -61,7 +67,7 @@ impl Host {
     pub fn start(&self, launch: &Launch) -> Outcome<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.name)).args(["--", "env"]);
+        command.args(self.namespaces()).args(["--", "env"]);
         if let Some((library, file)) = &self.clock {
             command.args(clock::environment(library, file).into_iter().map(|(name, value)| format!("{name}={value}")));
         }
@@ -70,6 +76,12 @@ impl Host {
         let child = command.spawn().map_err(|e| Failure::impossible(format!("{}: nsenter: {e}", self.name)))?;
         *self.process() = Some(child);
         Ok(())
+    }
+
+    /// What `nsenter` takes to be on this host.
+    pub fn namespaces(&self) -> Vec<String> {
+        let mounts = self.mounts.as_ref().map(|m| format!("--mount={}", m.path().display()));
+        std::iter::once(format!("--net=/run/netns/{}", self.name)).chain(mounts).collect()
     }
 
     /// The pid of the process if it runs (or is frozen).

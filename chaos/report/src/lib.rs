@@ -20,8 +20,16 @@ pub struct About {
     pub command: String,
 }
 
+/// A table of the run's own.
+#[derive(Clone, Debug, Default)]
+pub struct Extra {
+    pub title: String,
+    pub heads: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
 /// The whole file.
-pub fn page(about: &About, lines: &[Line], verdict: &Verdict) -> String {
+pub fn page(about: &About, lines: &[Line], verdict: &Verdict, extras: &[Extra]) -> String {
     let faults = figures::faults(lines);
     let parts = [
         header(about, verdict),
@@ -30,6 +38,7 @@ pub fn page(about: &About, lines: &[Line], verdict: &Verdict) -> String {
         section("Operations a second", &charts::rates(lines, &faults)),
         section("Latency of acknowledged operations", &charts::latencies(lines, &faults)),
         timeline::anomalies(lines, verdict),
+        extras.iter().map(|e| section(&e.title, &tables::extra(e))).collect(),
         section("What each kind of fault cost", &tables::summaries(&figures::summaries(&faults))),
         section("Every fault", &tables::faults(&faults)),
     ];
@@ -69,7 +78,7 @@ mod tests {
     #[test]
     fn what_others_said_stays_text() {
         let about = About { title: "<b>".into(), command: "a & \"b\"".into() };
-        let page = page(&about, &[], &Verdict::default());
+        let page = page(&about, &[], &Verdict::default(), &[]);
         assert!(!page.contains("<b>") && page.contains("a &amp; &quot;b&quot;"));
     }
 }

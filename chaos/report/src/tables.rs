@@ -6,7 +6,7 @@ use keelstone_chaos_store::{
     Verdict,
 };
 
-use crate::{escape, section};
+use crate::{escape, section, Extra};
 
 fn ms(us: u64) -> String {
     format!("{} ms", us / 1_000)
@@ -61,4 +61,18 @@ pub fn faults(faults: &[FaultFigures]) -> String {
     }
     let heads = "<th class=\"number\">from</th><th class=\"number\">to</th><th>what</th>";
     format!("<table><tr>{heads}<th class=\"number\">without writes</th><th class=\"number\">recovery</th></tr>{rows}</table>")
+}
+
+/// The first column is text, the others are numbers.
+pub fn extra(extra: &Extra) -> String {
+    let cell = |tag: &str, i: usize, text: &str| {
+        let class = if i > 0 { " class=\"number\"" } else { "" };
+        format!("<{tag}{class}>{}</{tag}>", escape(text))
+    };
+    let row = |tag: &str, cells: &[String]| {
+        let cells: String = cells.iter().enumerate().map(|(i, text)| cell(tag, i, text)).collect();
+        format!("<tr>{cells}</tr>")
+    };
+    let rows: String = extra.rows.iter().map(|r| row("td", r)).collect();
+    format!("<table>{}{rows}</table>", row("th", &extra.heads))
 }

@@ -75,7 +75,7 @@ fn the_report_is_shown_by_a_browser() {
     let file = folder.path().join("report.html");
     let (lines, verdict) = violated();
     let about = About { title: "3 members of keelstone".into(), command: "keelstone-chaos store --seed 1".into() };
-    let text = page(&about, &lines, &verdict);
+    let text = page(&about, &lines, &verdict, &[]);
     std::fs::write(&file, &text).unwrap();
     // It needs nothing else.
     assert!(!text.contains("src=") && !text.contains("href=") && !text.contains("<script"));

@@ -39,8 +39,18 @@ impl Cluster {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
+    /// The hosts that run members of the store; others are workers.
+    pub fn members(&self) -> Vec<Arc<Host>> {
+        self.bed.hosts.iter().filter(|h| self.target().is_member(h)).cloned().collect()
+    }
+
     pub fn names(&self) -> Vec<String> {
-        self.bed.hosts.iter().map(|h| h.name.clone()).collect()
+        self.members().iter().map(|h| h.name.clone()).collect()
+    }
+
+    /// The members' addresses, in the order of their names.
+    pub fn addresses(&self) -> Vec<Ipv4Addr> {
+        self.members().iter().map(|h| h.address).collect()
     }
 
     /// # Errors
@@ -49,7 +59,7 @@ impl Cluster {
         self.bed.host(name).ok_or_else(|| Failure::impossible(format!("no host {name}")))
     }
 
-    /// Starts every member at once: they form the cluster.
+    /// Starts every host at once: its members form the cluster.
     ///
     /// # Errors
     /// A program cannot be started.
@@ -74,11 +84,12 @@ impl Cluster {
     /// # Errors
     /// There is no such host.
     pub fn client(&self, name: &str, number: u32) -> Outcome<EtcdClient> {
-        Ok(EtcdClient::new(&target::client_address(self.host(name)?), client_source(number)))
+        let address = target::client_address(self.host(name)?);
+        Ok(EtcdClient::new(&address, client_source(number), self.target().tls()))
     }
 
     fn observer(&self, host: &Host) -> EtcdClient {
-        let mut client = EtcdClient::new(&target::client_address(host), client_source(OBSERVER));
+        let mut client = EtcdClient::new(&target::client_address(host), client_source(OBSERVER), self.target().tls());
         client.call_time_max = OBSERVER_CALL_MAX;
         client
     }
@@ -100,11 +111,11 @@ impl Cluster {
     /// The member that says that it leads, of the highest term if several do.
     pub async fn leader(&self) -> Option<String> {
         let mut best: Option<(u64, String)> = None;
-        for host in &self.bed.hosts {
+        for host in self.members() {
             if host.pid().is_none() {
                 continue;
             }
-            let Some(status) = self.observer(host).status().await.ok() else { continue };
+            let Some(status) = self.observer(&host).status().await.ok() else { continue };
             let own = status.header.as_ref().map_or(0, |h| h.member_id);
             let leads = status.leader == own && own != 0;
             if leads && best.as_ref().is_none_or(|(term, _)| status.raft_term > *term) {
@@ -120,8 +131,8 @@ impl Cluster {
     /// [`Failure::Broken`] with the member and its last answer.
     pub async fn wait_ready(&self, limit: Duration) -> Outcome<Duration> {
         let begun = Instant::now();
-        for host in &self.bed.hosts {
-            let mut client = self.observer(host);
+        for host in self.members() {
+            let mut client = self.observer(&host);
             let mut last = String::new();
             loop {
                 if begun.elapsed() > limit {

@@ -30,9 +30,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub async fn record(cluster: &Cluster, recorder: &Recorder) -> Outcome<()> {
     let names = cluster.names();
     let last = marker(cluster, &names).await?;
+    let mut from = Start::Beginning;
     for name in &names {
         let start_us = recorder.now_us();
-        let events = log(cluster, name, last).await?;
+        let events = log(cluster, name, last, &mut from).await?;
         add(recorder, name, "log", start_us, &events);
         let start_us = recorder.now_us();
         let hash = hash(cluster, name, last).await?;
@@ -67,13 +68,51 @@ async fn marker(cluster: &Cluster, names: &[String]) -> Outcome<i64> {
     Err(Failure::impossible(format!("the last write: {said}")))
 }
 
-/// Every change from the first revision to `last`, by a watch.
-async fn log(cluster: &Cluster, name: &str, last: i64) -> Outcome<Vec<Event>> {
+/// Where the logs begin, the same for all members.
+enum Start {
+    /// With the first revision.
+    Beginning,
+    /// Older ones are compacted: with the state at this one.
+    Compacted(i64),
+}
+
+/// Every change to `last`, by a watch; what was compacted away is replaced by the state that was left.
+async fn log(cluster: &Cluster, name: &str, last: i64, from: &mut Start) -> Outcome<Vec<Event>> {
+    if matches!(from, Start::Beginning) {
+        match changes(cluster, name, 1, last).await? {
+            Read::All(events) => return Ok(events),
+            Read::Compacted(revision) => *from = Start::Compacted(revision),
+        }
+    }
+    let Start::Compacted(at) = *from else { return Ok(Vec::new()) };
+    let request =
+        pb::RangeRequest { key: vec![0].into(), range_end: vec![0].into(), revision: at, ..Default::default() };
+    let state = cluster.observer_of(name)?.range(request).await;
+    let state = state.ok().ok_or_else(|| Failure::impossible(format!("the state of {name} at {at}")))?;
+    let there = state.kvs.into_iter().map(|kv| {
+        let put = keelstone_etcd_api::mvccpb::Event { kv: Some(kv), ..Default::default() };
+        watch_event(&put)
+    });
+    let mut events: Vec<Event> = there.collect();
+    events.sort();
+    match changes(cluster, name, at + 1, last).await? {
+        Read::All(rest) => events.extend(rest),
+        Read::Compacted(_) => return Err(Failure::impossible(format!("the log of {name} is compacted meanwhile"))),
+    }
+    Ok(events)
+}
+
+enum Read {
+    All(Vec<Event>),
+    Compacted(i64),
+}
+
+async fn changes(cluster: &Cluster, name: &str, from: i64, last: i64) -> Outcome<Read> {
     let failed = |said: String| Failure::impossible(format!("the log of {name}: {said}"));
     let create = pb::WatchCreateRequest {
         key: vec![0].into(),
         range_end: vec![0].into(),
-        start_revision: 1,
+        start_revision: from,
         ..Default::default()
     };
     let mut stream = cluster.observer_of(name)?.watch(create).await.map_err(failed)?;
@@ -81,12 +120,18 @@ async fn log(cluster: &Cluster, name: &str, last: i64) -> Outcome<Vec<Event>> {
     while events.last().is_none_or(|e| e.revision < last) {
         let answer = tokio::time::timeout(HEAL_TIME_MAX, stream.message()).await;
         let answer = answer.map_err(|_| failed("no answer".into()))?.map_err(|e| failed(e.to_string()))?;
-        let answer = answer.filter(|a| !a.canceled).ok_or_else(|| failed("the watch ended".into()))?;
+        let answer = answer.ok_or_else(|| failed("the watch ended".into()))?;
+        if answer.canceled && answer.compact_revision > 0 {
+            return Ok(Read::Compacted(answer.compact_revision));
+        }
+        if answer.canceled {
+            return Err(failed(format!("the watch ended: {}", answer.cancel_reason)));
+        }
         events.extend(answer.events.iter().map(watch_event));
     }
     // A lease may have ended since.
     events.retain(|e| e.revision <= last);
-    Ok(events)
+    Ok(Read::All(events))
 }
 
 async fn hash(cluster: &Cluster, name: &str, at: i64) -> Outcome<u32> {

@@ -1,13 +1,15 @@
 //! A plain client of one member: one connection, no retries, and an honest answer about what became of a request.
 
-use std::{future::Future, net::Ipv4Addr, time::Duration};
+use std::{future::Future, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use hyper_util::rt::TokioIo;
+use keelstone_env::{BoxedIo, TlsConnector};
 use keelstone_etcd_api::pb::{
     self, cluster_client::ClusterClient, kv_client::KvClient, lease_client::LeaseClient,
     maintenance_client::MaintenanceClient, watch_client::WatchClient, watch_request::RequestUnion,
 };
-use tokio::time::timeout;
+use tokio::{net::TcpSocket, time::timeout};
 use tonic::{
     transport::{Channel, Endpoint},
     Code, Response, Status, Streaming,
@@ -84,19 +86,41 @@ fn refused(status: &Status) -> bool {
     )
 }
 
-#[derive(Debug)]
 pub struct EtcdClient {
     /// `host:port`.
     pub address: String,
     /// The address that it comes from.
     pub source: Ipv4Addr,
     pub call_time_max: Duration,
+    tls: Option<Arc<dyn TlsConnector>>,
     channel: Option<Channel>,
 }
 
+impl std::fmt::Debug for EtcdClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "client of {} from {}", self.address, self.source)
+    }
+}
+
+/// A connection from `source` to `address` (`ip:port`), with TLS if there is any.
+///
+/// # Errors
+/// No connection, or no agreement on TLS.
+pub async fn dial(address: &str, source: Ipv4Addr, tls: Option<Arc<dyn TlsConnector>>) -> io::Result<BoxedIo> {
+    let to: std::net::SocketAddr = address.parse().map_err(io::Error::other)?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    let stream = socket.connect(to).await?;
+    stream.set_nodelay(true)?;
+    match tls {
+        None => Ok(Box::new(stream)),
+        Some(tls) => Ok(tls.connect(Box::new(stream), &to.ip().to_string()).await?.io),
+    }
+}
+
 impl EtcdClient {
-    pub fn new(address: &str, source: Ipv4Addr) -> Self {
-        Self { address: address.to_owned(), source, call_time_max: CALL_TIME_MAX, channel: None }
+    pub fn new(address: &str, source: Ipv4Addr, tls: Option<Arc<dyn TlsConnector>>) -> Self {
+        Self { address: address.to_owned(), source, call_time_max: CALL_TIME_MAX, tls, channel: None }
     }
 
     async fn channel(&mut self) -> Result<Channel, String> {
@@ -104,8 +128,12 @@ impl EtcdClient {
             return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).map_err(|e| e.to_string())?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIME_MAX).local_address(Some(self.source.into()));
-        let dialled = timeout(CONNECT_TIME_MAX, endpoint.connect()).await;
+        let (address, source, tls) = (self.address.clone(), self.source, self.tls.clone());
+        let connector = tower::service_fn(move |_| {
+            let (address, tls) = (address.clone(), tls.clone());
+            async move { dial(&address, source, tls).await.map(TokioIo::new) }
+        });
+        let dialled = timeout(CONNECT_TIME_MAX, endpoint.connect_with_connector(connector)).await;
         let channel = dialled.map_err(|_| "no connection in time".to_owned())?.map_err(|e| format!("dial: {e}"))?;
         self.channel = Some(channel.clone());
         Ok(channel)

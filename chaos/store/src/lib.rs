@@ -19,7 +19,7 @@ pub mod verdict;
 pub mod workloads;
 
 pub use cluster::Cluster;
-pub use etcd_client::{EtcdClient, Reply};
+pub use etcd_client::{dial, EtcdClient, Reply};
 pub use record::{Class, Line, Recorder};
 pub use run::{history_file, run, Options, Recorded};
 pub use verdict::{judge, Verdict};

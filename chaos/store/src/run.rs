@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use keelstone_chaos_bed::{Bed, BedOptions, Failure, Outcome};
+use keelstone_chaos_bed::{clock, Bed, BedOptions, Failure, Outcome};
 use rand::{rngs::SmallRng, Rng, SeedableRng};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -18,9 +18,9 @@ use crate::{
     cluster::Cluster,
     constants::{HEAL_TIME_MAX, PAUSE, READY_TIME_MAX},
     ending,
-    nemeses::{self, Nemesis},
+    nemeses::Nemesis,
     record::{Class, Line, Recorder, NEMESIS},
-    schedule::{Fault, Schedule},
+    schedule::{Fault, Planned, Schedule},
     target::Target,
     workloads::{Actor, Workload},
 };
@@ -30,9 +30,11 @@ use crate::{
 pub struct Options {
     pub target: Arc<dyn Target>,
     pub workloads: Vec<Arc<dyn Workload>>,
-    /// Names of those that may strike; those that cannot work here are left out, with the reason.
-    pub nemeses: Vec<String>,
+    /// Those that may strike; those that cannot work here are left out, with the reason.
+    pub nemeses: Vec<Arc<dyn Nemesis>>,
     pub members: usize,
+    /// Hosts beside the members, for a target that has a use for them.
+    pub workers: usize,
     pub seed: u64,
     pub duration: Duration,
     pub overlap: bool,
@@ -54,6 +56,8 @@ pub struct Recorded {
     pub schedule: Schedule,
 }
 
+/// Between two faults of a lane at least.
+const REST: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -64,13 +68,16 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// last fault was healed.
 pub async fn run(options: &Options) -> Outcome<Recorded> {
     std::fs::create_dir_all(&options.folder)?;
-    let names: Vec<String> = (1..=options.members).map(|i| format!("m{i}")).collect();
-    let bed = Bed::make(&options.work, &options.folder, &names, options.bed)?;
+    let members: Vec<String> = (1..=options.members).map(|i| format!("m{i}")).collect();
+    let workers: Vec<String> = (1..=options.workers).map(|i| format!("w{i}")).collect();
+    let clocks = options.bed.clocks && options.target.programs().iter().all(|p| clock::reaches(p));
+    let bed = BedOptions { clocks, ..options.bed };
+    let bed = Bed::make(&options.work, &options.folder, &members, &workers, bed)?;
     let cluster = Arc::new(Cluster::new(bed, options.target.clone()));
     cluster.form()?;
     let ready = cluster.wait_ready(READY_TIME_MAX).await;
     ready.map_err(|f| Failure::impossible(format!("the cluster does not start: {}", f.text())))?;
-    let (nemeses, impossible) = possible(&cluster, &options.nemeses)?;
+    let (nemeses, impossible) = possible(&cluster, &options.nemeses);
     let schedule = options.schedule.clone().unwrap_or_else(|| plan(options, &nemeses));
     schedule.save(&options.folder.join("schedule.json"))?;
     for workload in &options.workloads {
@@ -98,26 +105,27 @@ pub async fn run(options: &Options) -> Outcome<Recorded> {
 
 type Named = Vec<Arc<dyn Nemesis>>;
 
-fn possible(cluster: &Cluster, wanted: &[String]) -> Outcome<(Named, Vec<(String, String)>)> {
-    let all = nemeses::all();
-    if let Some(unknown) = wanted.iter().find(|w| all.iter().all(|n| n.name() != *w)) {
-        let names: Vec<&str> = all.iter().map(|n| n.name()).collect();
-        return Err(Failure::impossible(format!("no nemesis {unknown:?}; there are: {}", names.join(", "))));
-    }
+fn possible(cluster: &Cluster, wanted: &Named) -> (Named, Vec<(String, String)>) {
     let (mut can, mut cannot) = (Vec::new(), Vec::new());
-    for nemesis in all.into_iter().filter(|n| wanted.iter().any(|w| n.name() == w)) {
+    for nemesis in wanted {
         match nemesis.possible(cluster) {
-            Ok(()) => can.push(nemesis),
+            Ok(()) => can.push(nemesis.clone()),
             Err(why) => cannot.push((nemesis.name().to_owned(), why)),
         }
     }
-    Ok((can, cannot))
+    (can, cannot)
 }
 
 fn plan(options: &Options, nemeses: &Named) -> Schedule {
-    let names: Vec<String> = nemeses.iter().map(|n| n.name().to_owned()).collect();
-    let alone: Vec<String> = nemeses.iter().filter(|n| n.alone()).map(|n| n.name().to_owned()).collect();
-    Schedule::plan(options.seed, options.members, options.duration, &names, &alone, options.overlap)
+    let planned: Vec<Planned> = nemeses
+        .iter()
+        .map(|n| Planned {
+            name: n.name().to_owned(),
+            alone: n.alone(),
+            length_ms_min: u64::try_from(n.least().as_millis()).unwrap_or(0),
+        })
+        .collect();
+    Schedule::plan(options.seed, options.members, options.duration, &planned, options.overlap)
 }
 
 /// All clients, each in a task.
@@ -183,7 +191,8 @@ async fn strike(cluster: &Arc<Cluster>, schedule: &Schedule, nemeses: &Named, re
         let (cluster, nemeses, recorder) = (cluster.clone(), nemeses.clone(), recorder.clone());
         lanes.push(tokio::spawn(async move {
             for fault in lane {
-                let at = begun + Duration::from_millis(fault.at_ms);
+                // One that was slow to end is followed by rest all the same.
+                let at = (begun + Duration::from_millis(fault.at_ms)).max(Instant::now() + REST);
                 tokio::time::sleep_until(at.into()).await;
                 one(&cluster, &nemeses, &fault, &recorder).await?;
             }
@@ -191,14 +200,14 @@ async fn strike(cluster: &Arc<Cluster>, schedule: &Schedule, nemeses: &Named, re
         }));
     }
     let mut ticks = tokio::time::interval(PROGRESS);
-    while begun.elapsed() < schedule.duration() || lanes.iter().any(|l| !l.is_finished()) {
+    while begun.elapsed() < schedule.duration() || !lanes.is_empty() {
         ticks.tick().await;
         let [ok, failed, unknown] = recorder.counts();
         let (now_s, all_s) = (begun.elapsed().as_secs(), schedule.duration().as_secs());
         println!("  {now_s:4} of {all_s} s: {ok} acknowledged, {failed} failed, {unknown} of unknown outcome");
-    }
-    for lane in lanes {
-        lane.await.map_err(|e| Failure::impossible(format!("a nemesis ended: {e}")))??;
+        while let Some(i) = lanes.iter().position(JoinHandle::is_finished) {
+            lanes.remove(i).await.map_err(|e| Failure::impossible(format!("a nemesis ended: {e}")))??;
+        }
     }
     Ok(())
 }
@@ -230,11 +239,11 @@ async fn one(cluster: &Cluster, nemeses: &Named, fault: &Fault, recorder: &Recor
 
 /// Nothing is wrong any more: whoever does not run is started, and every member must serve.
 async fn heal(cluster: &Cluster, recorder: &Recorder) -> Outcome<()> {
-    for name in cluster.names() {
-        if let Some(status) = cluster.host(&name)?.ended() {
-            note(recorder, &format!("{name} had ended by itself with {status}; started again"));
+    for host in &cluster.bed.hosts {
+        if let Some(status) = host.ended() {
+            note(recorder, &format!("{} had ended by itself with {status}; started again", host.name));
         }
-        cluster.start(&name)?;
+        cluster.start(&host.name)?;
     }
     let took = cluster.wait_ready(HEAL_TIME_MAX).await?;
     note(recorder, &format!("every member serves {:.1} s after the last client ended", took.as_secs_f64()));

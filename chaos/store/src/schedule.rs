@@ -36,30 +36,32 @@ pub struct Schedule {
     pub lanes: Vec<Vec<Fault>>,
 }
 
+/// A nemesis as the plan sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    pub name: String,
+    /// It gets no company.
+    pub alone: bool,
+    pub length_ms_min: u64,
+}
+
 /// Before the first fault, to see the cluster at rest.
 const QUIET_MS: u64 = 3_000;
 const LENGTH_MS: std::ops::Range<u64> = 3_000..9_000;
 const PAUSE_MS: std::ops::Range<u64> = 3_000..7_000;
 
 impl Schedule {
-    /// Each of `nemeses` strikes before one strikes again. Those of `alone` get no company. `overlap` adds a second
-    /// lane.
-    pub fn plan(
-        seed: u64,
-        members: usize,
-        duration: Duration,
-        nemeses: &[String],
-        alone: &[String],
-        overlap: bool,
-    ) -> Self {
+    /// Each of `nemeses` strikes before one strikes again. `overlap` adds a second lane.
+    pub fn plan(seed: u64, members: usize, duration: Duration, nemeses: &[Planned], overlap: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let first = lane(&mut rng, members, duration_ms, nemeses);
         let mut lanes = vec![first];
         if overlap {
-            let company: Vec<String> = nemeses.iter().filter(|n| !alone.contains(n)).cloned().collect();
+            let company: Vec<Planned> = nemeses.iter().filter(|n| !n.alone).cloned().collect();
             let second = lane(&mut rng, members, duration_ms, &company);
-            let lonely: Vec<&Fault> = lanes[0].iter().filter(|f| alone.contains(&f.nemesis)).collect();
+            let alone = |f: &&Fault| nemeses.iter().any(|n| n.alone && n.name == f.nemesis);
+            let lonely: Vec<&Fault> = lanes[0].iter().filter(alone).collect();
             let apart = |fault: &Fault| lonely.iter().all(|l| ends(l) < fault.at_ms || ends(fault) < l.at_ms);
             let second = second.into_iter().filter(apart).collect();
             lanes.push(second);
@@ -90,26 +92,27 @@ fn ends(fault: &Fault) -> u64 {
     fault.at_ms + fault.length_ms + PAUSE_MS.start
 }
 
-fn lane(rng: &mut SmallRng, members: usize, duration_ms: u64, nemeses: &[String]) -> Vec<Fault> {
+fn lane(rng: &mut SmallRng, members: usize, duration_ms: u64, nemeses: &[Planned]) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let mut bag: Vec<String> = Vec::new();
+    let mut bag: Vec<&Planned> = Vec::new();
     let mut at_ms = QUIET_MS;
     while !nemeses.is_empty() {
         let length_ms = rng.random_range(LENGTH_MS);
+        if bag.is_empty() {
+            bag = nemeses.iter().collect();
+            bag.shuffle(rng);
+        }
+        let Some(nemesis) = bag.pop() else { break };
+        let length_ms = length_ms.max(nemesis.length_ms_min);
         if at_ms + length_ms + QUIET_MS > duration_ms {
             break;
-        }
-        if bag.is_empty() {
-            bag = nemeses.to_vec();
-            bag.shuffle(rng);
         }
         let victim = match rng.random_range(0..4) {
             0 | 1 => Victim::Leader,
             2 => Victim::Follower(rng.random_range(0..members.max(2) - 1)),
             _ => Victim::Member(rng.random_range(0..members.max(1))),
         };
-        let nemesis = bag.pop().unwrap_or_default();
-        faults.push(Fault { nemesis, victim, at_ms, length_ms, dice: rng.random() });
+        faults.push(Fault { nemesis: nemesis.name.clone(), victim, at_ms, length_ms, dice: rng.random() });
         at_ms += length_ms + rng.random_range(PAUSE_MS);
     }
     faults
@@ -119,29 +122,35 @@ fn lane(rng: &mut SmallRng, members: usize, duration_ms: u64, nemeses: &[String]
 mod tests {
     use super::*;
 
-    fn names(list: &[&str]) -> Vec<String> {
-        list.iter().map(|n| (*n).to_owned()).collect()
+    /// Names; a capital one is alone.
+    fn planned(list: &[&str]) -> Vec<Planned> {
+        let alone = |name: &str| name.starts_with(char::is_uppercase);
+        let one = |n: &&str| Planned {
+            name: (*n).to_owned(),
+            alone: alone(n),
+            length_ms_min: if alone(n) { 20_000 } else { 0 },
+        };
+        list.iter().map(one).collect()
     }
 
     #[test]
     fn a_seed_is_a_schedule_and_every_nemesis_has_its_turn() {
-        let nemeses = names(&["a", "b", "c"]);
-        let plan = |seed| Schedule::plan(seed, 3, Duration::from_secs(120), &nemeses, &[], false);
+        let plan = |seed| Schedule::plan(seed, 3, Duration::from_secs(120), &planned(&["a", "b", "c"]), false);
         assert_eq!(plan(7), plan(7));
         assert_ne!(plan(7), plan(8));
         let mut first: Vec<String> = plan(7).lanes[0].iter().take(3).map(|f| f.nemesis.clone()).collect();
         first.sort();
-        assert_eq!(first, nemeses);
+        assert_eq!(first, ["a", "b", "c"]);
         assert!(plan(7).lanes[0].iter().all(|f| f.at_ms + f.length_ms < 120_000));
     }
 
     #[test]
-    fn who_must_be_alone_gets_no_company() {
-        let nemeses = names(&["a", "lonely"]);
-        let plan = Schedule::plan(3, 3, Duration::from_secs(600), &nemeses, &names(&["lonely"]), true);
+    fn who_must_be_alone_gets_no_company_and_its_time() {
+        let plan = Schedule::plan(3, 3, Duration::from_secs(900), &planned(&["a", "Lonely"]), true);
         let [first, second] = &plan.lanes[..] else { panic!("two lanes") };
         assert!(!second.is_empty() && second.iter().all(|f| f.nemesis == "a"));
-        for lonely in first.iter().filter(|f| f.nemesis == "lonely") {
+        for lonely in first.iter().filter(|f| f.nemesis == "Lonely") {
+            assert!(lonely.length_ms >= 20_000);
             assert!(second.iter().all(|f| ends(lonely) < f.at_ms || ends(f) < lonely.at_ms));
         }
     }
@@ -149,7 +158,7 @@ mod tests {
     #[test]
     fn a_schedule_survives_its_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let plan = Schedule::plan(3, 3, Duration::from_secs(60), &names(&["a"]), &[], true);
+        let plan = Schedule::plan(3, 3, Duration::from_secs(60), &planned(&["a"]), true);
         plan.save(file.path()).unwrap();
         assert_eq!(Schedule::load(file.path()).unwrap(), plan);
     }

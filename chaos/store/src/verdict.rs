@@ -67,7 +67,9 @@ pub fn judge(lines: &[Line], workloads: &[Arc<dyn Workload>]) -> Verdict {
         let own: Vec<&Line> = lines.iter().filter(|l| l.source == workload.name()).collect();
         let of = |class| own.iter().filter(|l| l.class == class).count();
         let counts = [of(Class::Ok), of(Class::Failed), of(Class::Unknown)];
-        verdict.checks.push(check(workload.name(), workload.check(&own, &log), counts));
+        let sources = workload.sources();
+        let wanted: Vec<&Line> = lines.iter().filter(|l| sources.contains(&l.source.as_str())).collect();
+        verdict.checks.push(check(workload.name(), workload.check(&wanted, &log), counts));
         if counts[0] < workload.acknowledged_min() {
             verdict.inconclusive.push(format!("only {} acknowledged operations of {}", counts[0], workload.name()));
         }

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     bench,
     cluster::Cluster,
-    compare, e2e,
+    cluster_run, compare, e2e,
     failure::{Failure, Outcome},
     history,
     interrupt::until_interrupted,
@@ -32,6 +32,9 @@ enum Command {
     Story(StoryArguments),
     /// Members of a store on hosts of their own, recorded clients, faults by a seeded schedule, and a verdict.
     Store(store_run::StoreArguments),
+    /// Whole masters and workers on hosts of their own, clients of the Kubernetes API, faults by a seeded schedule, and a
+    /// verdict.
+    Cluster(cluster_run::ClusterRunArguments),
     /// A refused transaction leaves nothing anywhere: true of this store, not of etcd 3.5.
     Divergence(store_run::TargetArguments),
     /// The same schedule on etcd and on this store, one after the other, and their figures beside each other.
@@ -120,7 +123,7 @@ enum Bench {
     Up,
 }
 
-fn keelstone(given: Option<PathBuf>) -> Outcome<PathBuf> {
+pub fn keelstone(given: Option<PathBuf>) -> Outcome<PathBuf> {
     let path = match given {
         Some(path) => path,
         None => std::env::current_exe()?.with_file_name("keelstone"),
@@ -154,6 +157,7 @@ fn run(command: Command) -> Outcome<()> {
             block_on(history::run(&keelstone, &arguments.runtime, arguments.history.as_deref()))
         }
         Command::Store(arguments) => store_run::run(arguments, block_on),
+        Command::Cluster(arguments) => cluster_run::run(arguments, block_on),
         Command::Divergence(arguments) => store_run::divergence(&arguments, block_on),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Planted(arguments) => store_run::planted(&arguments),

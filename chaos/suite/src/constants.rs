@@ -10,16 +10,12 @@ pub const FAILOVER_MAX: Duration = Duration::from_secs(3);
 pub const NO_QUORUM_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// One request of the suite's own clients.
 pub const REQUEST_MAX: Duration = Duration::from_secs(12);
-/// A connection, TLS included, is made within this time.
-pub const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// A kubectl command that takes longer is killed.
 pub const KUBECTL_MAX: Duration = Duration::from_secs(60);
 /// Everything that is waited for must have happened within this time.
 pub const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// How often a condition is looked at again.
 pub const POLL: Duration = Duration::from_millis(200);
-/// An answer's body, and one line of a watch.
-pub const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// `keelstone up` must have ended by then.
 pub const UP_MAX: Duration = Duration::from_secs(150);
 /// The image that `keelstone up` makes from busybox.

@@ -6,16 +6,7 @@ use base64::{engine::general_purpose::STANDARD, Engine};
 use serde_json::Value;
 
 use crate::failure::{Failure, Outcome};
-
-/// One context of a kubeconfig with everything to connect.
-#[derive(Clone, Debug)]
-pub struct Access {
-    /// `host:port`.
-    pub address: String,
-    pub ca: String,
-    pub certificate: String,
-    pub key: String,
-}
+pub use keelstone_chaos_cluster::http_client::Access;
 
 pub struct Kubeconfig(Value);
 

@@ -9,6 +9,9 @@ use clap::Args;
 
 use crate::failure::{Failure, Outcome};
 
+/// Of whole clusters, whose API servers compact what is judged.
+const SECONDS_WHOLE_MAX: u64 = 300;
+
 #[derive(Args)]
 pub struct LongArguments {
     #[arg(long, default_value_t = 1.0)]
@@ -38,10 +41,14 @@ pub fn run(arguments: &LongArguments) -> Outcome<()> {
         }
         let folder = arguments.folder.join(seed.to_string());
         let mut command = crate::interrupt::ends_with_us(&std::env::current_exe()?);
-        command.args(["store", "--own-disks", "--slow-links", "--overlap", "--seed", &seed.to_string()]);
-        command.args(["--seconds", &arguments.seconds.to_string(), "--folder"]).arg(&folder);
+        // Members of the store and whole clusters take turns.
+        let whole = seed % 2 == 0;
+        let seconds = if whole { arguments.seconds.min(SECONDS_WHOLE_MAX) } else { arguments.seconds };
+        command.args([if whole { "cluster" } else { "store" }, "--own-disks", "--slow-links", "--faulty-disks"]);
+        command.args(["--overlap", "--seed", &seed.to_string(), "--seconds", &seconds.to_string(), "--folder"]);
+        command.arg(&folder);
         if let Some(program) = &arguments.program {
-            command.arg("--program").arg(program);
+            command.arg(if whole { "--keelstone" } else { "--program" }).arg(program);
         }
         match command.status()?.code() {
             Some(0) => {

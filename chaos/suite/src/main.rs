@@ -6,6 +6,7 @@
 
 mod bench;
 mod cluster;
+mod cluster_run;
 mod commands;
 mod compare;
 mod constants;

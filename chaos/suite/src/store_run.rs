@@ -10,7 +10,8 @@ use std::{
 
 use clap::Args;
 use keelstone_chaos_bed::{isolation, Bed, BedOptions};
-use keelstone_chaos_report::{page, About};
+use keelstone_chaos_cluster as cluster;
+use keelstone_chaos_report::{page, About, Extra};
 use keelstone_chaos_store::{
     self as chaos, figures, history_file, judge, nemeses, record, schedule::Schedule, target, workloads, Verdict,
 };
@@ -64,6 +65,9 @@ pub struct StoreArguments {
     /// Every frame goes through a cable that can be slow.
     #[arg(long)]
     slow_links: bool,
+    /// Every file goes through a filesystem that can be slow to sync, or fail to.
+    #[arg(long)]
+    faulty_disks: bool,
     /// Plays this schedule instead of one that the seed makes.
     #[arg(long)]
     schedule: Option<PathBuf>,
@@ -78,43 +82,50 @@ pub struct CheckArguments {
     folder: PathBuf,
 }
 
-type Work = Pin<Box<dyn Future<Output = Outcome<()>>>>;
+pub type Work = Pin<Box<dyn Future<Output = Outcome<()>>>>;
 
 pub fn run(arguments: StoreArguments, block_on: impl Fn(Work) -> Outcome<()>) -> Outcome<()> {
     // Wrong arguments are told before anything is made.
     let target = arguments.target.target()?;
-    let workloads = workloads::named(&arguments.workloads)?;
+    let workloads = workloads::named(workloads::all(), &arguments.workloads)?;
+    let nemeses = nemeses::named(nemeses::all(), &arguments.nemeses)?;
     let schedule = arguments.schedule.as_deref().map(Schedule::load).transpose()?;
     let work = isolation::enter()?;
     std::fs::create_dir_all(&arguments.folder)?;
     let folder = arguments.folder.canonicalize()?;
-    let all = || nemeses::all().iter().map(|n| n.name().to_owned()).collect();
     let options = chaos::Options {
         target,
-        workloads: workloads.clone(),
-        nemeses: if arguments.nemeses.is_empty() { all() } else { arguments.nemeses.clone() },
+        workloads,
+        nemeses,
         members: arguments.target.members,
+        workers: 0,
         seed: arguments.seed,
         duration: Duration::from_secs(arguments.seconds),
         overlap: arguments.overlap,
         schedule,
-        bed: BedOptions { own_disks: arguments.own_disks, slow_links: arguments.slow_links, clocks: true },
+        bed: BedOptions {
+            own_disks: arguments.own_disks,
+            slow_links: arguments.slow_links,
+            faulty_disks: arguments.faulty_disks,
+            clocks: true,
+        },
         work: work.path().to_owned(),
-        folder: folder.clone(),
+        folder,
     };
     let title = format!("{} members of {}, seed {}", options.members, options.target.name(), options.seed);
-    println!("== {title}");
-    std::fs::write(folder.join("title.txt"), title + "\n")?;
-    std::fs::write(folder.join("command.txt"), command() + "\n")?;
-    block_on(Box::pin(async move {
-        let recorded = until_interrupted(chaos::run(&options)).await?;
-        tell(&recorded.lines, &workloads, &folder)
-    }))
+    recorded(options, title, block_on)
 }
 
-/// The one command that makes the same run again.
-fn command() -> String {
-    std::env::args().collect::<Vec<_>>().join(" ")
+/// Makes the run and judges it; the one command that makes it again is kept with it.
+pub fn recorded(options: chaos::Options, title: String, block_on: impl Fn(Work) -> Outcome<()>) -> Outcome<()> {
+    println!("== {title}");
+    let folder = options.folder.clone();
+    std::fs::write(folder.join("title.txt"), title + "\n")?;
+    std::fs::write(folder.join("command.txt"), std::env::args().collect::<Vec<_>>().join(" ") + "\n")?;
+    block_on(Box::pin(async move {
+        let recorded = until_interrupted(chaos::run(&options)).await?;
+        tell(&recorded.lines, &options.workloads, &folder)
+    }))
 }
 
 pub fn divergence(arguments: &TargetArguments, block_on: impl Fn(Work) -> Outcome<()>) -> Outcome<()> {
@@ -122,7 +133,7 @@ pub fn divergence(arguments: &TargetArguments, block_on: impl Fn(Work) -> Outcom
     let work = isolation::enter()?;
     let names: Vec<String> = (1..=arguments.members).map(|i| format!("m{i}")).collect();
     block_on(Box::pin(async move {
-        let bed = Bed::make(work.path(), work.path(), &names, BedOptions::default())?;
+        let bed = Bed::make(work.path(), work.path(), &names, &[], BedOptions::default())?;
         let story = until_interrupted(chaos::divergence::run(&chaos::Cluster::new(bed, target))).await?;
         println!("held: what was refused is nowhere\n  {story}");
         Ok(())
@@ -135,7 +146,13 @@ type Kept = (Vec<record::Line>, Vec<Arc<dyn workloads::Workload>>);
 pub fn kept(folder: &Path) -> Outcome<Kept> {
     let lines = record::read(&history_file(folder))?;
     let present = |w: &Arc<dyn workloads::Workload>| lines.iter().any(|l| l.source == w.name());
-    let workloads = workloads::all().into_iter().filter(present).collect();
+    let known = workloads::all().into_iter().chain(cluster::workloads::all(
+        &Arc::default(),
+        Path::new(""),
+        0,
+        cluster::Timings::FAST,
+    ));
+    let workloads = known.filter(present).collect();
     Ok((lines, workloads))
 }
 
@@ -144,7 +161,9 @@ pub fn planted(arguments: &CheckArguments) -> Outcome<()> {
     if judge(&lines, &workloads).violated() {
         return Err(Failure::impossible("this history is violated as it is: nothing can be planted in it"));
     }
-    for line in chaos::planted::run(&lines, &workloads)? {
+    let known = |p: &&chaos::planted::Plant| workloads.iter().any(|w| w.name() == p.check) || p.check.contains("(4)");
+    let plants = chaos::planted::PLANTS.iter().chain(cluster::planted::PLANTS);
+    for line in chaos::planted::run(&lines, &workloads, &plants.filter(known).collect::<Vec<_>>())? {
         println!("  {line}");
     }
     println!("every planted defect was found");
@@ -188,9 +207,37 @@ fn tell(lines: &[record::Line], workloads: &[Arc<dyn workloads::Workload>], fold
     let command = std::fs::read_to_string(folder.join("command.txt")).unwrap_or_default();
     let title = std::fs::read_to_string(folder.join("title.txt")).unwrap_or_else(|_| "a run".into());
     let about = About { title: title.trim().to_owned(), command: command.trim().to_owned() };
-    std::fs::write(folder.join("report.html"), page(&about, lines, &verdict))?;
+    std::fs::write(folder.join("report.html"), page(&about, lines, &verdict, &extras(lines)))?;
     println!("  in {}: report.html, history.jsonl, schedule.json, verdict.json, logs/", folder.display());
     outcome(&verdict)
+}
+
+/// What losses cost step by step, if there were whole masters.
+fn extras(lines: &[record::Line]) -> Vec<Extra> {
+    let steps = cluster::steps::steps(lines);
+    let mut names: Vec<(&str, &str)> = Vec::new();
+    for step in &steps {
+        if !names.contains(&(&step.fault, step.step)) {
+            names.push((&step.fault, step.step));
+        }
+    }
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let row = |(fault, name): &(&str, &str)| {
+        let mut took: Vec<u64> =
+            steps.iter().filter(|s| s.fault == *fault && s.step == *name).map(|s| s.took_us / 1_000).collect();
+        took.sort_unstable();
+        let (median, max) = (took[took.len() / 2], took[took.len() - 1]);
+        println!("  {fault:20} {name:36} {:3} times  median {median:6} ms  max {max:6} ms", took.len());
+        vec![(*fault).to_owned(), (*name).to_owned(), took.len().to_string(), median.to_string(), max.to_string()]
+    };
+    println!("\n== The loss of a master and of a worker, step by step, from the fault on");
+    vec![Extra {
+        title: "What the loss of a master and of a worker cost, step by step".into(),
+        heads: ["fault", "until", "times", "median, ms", "maximum, ms"].map(str::to_owned).to_vec(),
+        rows: names.iter().map(row).collect(),
+    }]
 }
 
 fn outcome(verdict: &Verdict) -> Outcome<()> {

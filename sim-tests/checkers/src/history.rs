@@ -42,7 +42,7 @@ impl Call {
 pub enum Outcome {
     /// A read: the value and its modification revision (0: absent), read at `revision`.
     Read { value: Option<String>, mod_revision: i64, revision: i64 },
-    /// A write that was carried out at `revision`.
+    /// A write that was carried out at `revision` (0: a deletion whose client was not told).
     Written { revision: i64 },
     /// A compare-and-set that was refused because the key had another modification revision; `revision` is 0
     /// if the client was not told.

@@ -28,7 +28,7 @@ pub fn check(history: &History) -> Result<(), Violation> {
 fn revision_of(outcome: &Outcome) -> Option<i64> {
     match outcome {
         // The client was not told.
-        Outcome::Refused { revision: 0 } => None,
+        Outcome::Refused { revision: 0 } | Outcome::Written { revision: 0 } => None,
         Outcome::Read { revision, .. } | Outcome::Written { revision } | Outcome::Refused { revision } => {
             Some(*revision)
         }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use keelstone_chaos_bed::{clock, Failure, Outcome};
 use rand::Rng;
 
-use super::{dice, resolve, Harm, Nemesis};
+use super::{dice, Count, Harm, Nemesis};
 use crate::{cluster::Cluster, schedule::Fault};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub enum Lie {
 #[derive(Debug)]
 pub struct Clock {
     pub lie: Lie,
+    pub count: Count,
 }
 
 /// The library looks at the file once a second.
@@ -36,6 +37,7 @@ fn file<'a>(cluster: &'a Cluster, host: &str) -> Outcome<&'a Path> {
 impl Nemesis for Clock {
     fn name(&self) -> &'static str {
         match self.lie {
+            Lie::Jump if self.count == Count::All => "clock-jump-all",
             Lie::Jump => "clock-jump",
             Lie::Drift => "clock-drift",
             Lie::Strobe => "clock-strobe",
@@ -44,14 +46,16 @@ impl Nemesis for Clock {
 
     fn possible(&self, cluster: &Cluster) -> Result<(), String> {
         cluster.target().clock_is_faked()?;
-        match cluster.bed.hosts.iter().all(|h| h.clock.is_some()) {
+        match cluster.members().iter().all(|h| h.clock.is_some()) {
             true => Ok(()),
-            false => Err("libfaketime is not installed (Debian: faketime)".into()),
+            false => {
+                Err("libfaketime is not installed (Debian: faketime), or this build does not start beneath it".into())
+            }
         }
     }
 
     async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm> {
-        let hosts = resolve(cluster, fault.victim).await;
+        let hosts = self.count.of(cluster, fault.victim).await;
         let mut rng = dice(fault);
         let offset_s: f64 = rng.random_range(1.0..600.0) * if rng.random_bool(0.5) { 1.0 } else { -1.0 };
         let rate: f64 = rng.random_range(0.5..2.0);
@@ -60,6 +64,8 @@ impl Nemesis for Clock {
             for host in &hosts {
                 let file = file(cluster, host)?;
                 match self.lie {
+                    // Of several, each goes its own way.
+                    Lie::Jump if self.count == Count::All => clock::set(file, rng.random_range(-600.0..600.0))?,
                     Lie::Jump => clock::set(file, offset_s)?,
                     Lie::Drift => clock::drift(file, rate)?,
                     Lie::Strobe => clock::set(file, if turn % 2 == 0 { offset_s } else { -offset_s })?,
@@ -71,6 +77,7 @@ impl Nemesis for Clock {
         }
         let told = match self.lie {
             Lie::Drift => format!("runs {rate:.2} times as fast"),
+            Lie::Jump if self.count == Count::All => "is off, each by another time".to_owned(),
             Lie::Jump => format!("is off by {offset_s:.0} s"),
             Lie::Strobe => format!("jumps between {offset_s:.0} s and {:.0} s", -offset_s),
         };

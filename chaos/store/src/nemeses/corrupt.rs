@@ -21,14 +21,16 @@ use crate::{cluster::Cluster, schedule::Fault, target::Part};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
-    FlipLog,
-    FlipState,
-    TruncateLog,
+    /// One bit.
+    Flip,
+    /// The end of the file is missing.
+    Truncate,
 }
 
 #[derive(Debug)]
 pub struct Corrupt {
     pub damage: Damage,
+    pub part: Part,
 }
 
 /// How long a member has to notice.
@@ -41,10 +43,13 @@ fn kept(data: &Path) -> PathBuf {
 #[async_trait]
 impl Nemesis for Corrupt {
     fn name(&self) -> &'static str {
-        match self.damage {
-            Damage::FlipLog => "flip-log",
-            Damage::FlipState => "flip-state",
-            Damage::TruncateLog => "truncate-log",
+        match (self.damage, self.part) {
+            (Damage::Flip, Part::Log) => "flip-log",
+            (Damage::Flip, Part::State) => "flip-state",
+            (Damage::Flip, Part::Snapshot) => "flip-snapshot",
+            (Damage::Truncate, Part::Log) => "truncate-log",
+            (Damage::Truncate, Part::State) => "truncate-state",
+            (Damage::Truncate, Part::Snapshot) => "truncate-snapshot",
         }
     }
 
@@ -58,8 +63,7 @@ impl Nemesis for Corrupt {
         let host = cluster.host(name)?;
         host.stop().await?;
         shell(&["cp", "-a", &host.data.to_string_lossy(), &kept(&host.data).to_string_lossy()])?;
-        let part = if self.damage == Damage::FlipState { Part::State } else { Part::Log };
-        let files = cluster.target().files(host, part);
+        let files = cluster.target().files(host, self.part);
         let files: Vec<_> = files.into_iter().filter(|f| f.metadata().is_ok_and(|m| m.len() > 0)).collect();
         let mut rng = dice(fault);
         let told = match files.get(rng.random_range(0..files.len().max(1))) {
@@ -95,7 +99,7 @@ impl Corrupt {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = fs::File::options().read(true).write(true).open(path)?;
         let length = written(&file)?;
-        if self.damage == Damage::TruncateLog {
+        if self.damage == Damage::Truncate {
             let cut = rng.random_range(1..=length.clamp(1, 4_096));
             file.set_len(length - cut.min(length))?;
             return Ok(format!("{cut} bytes cut from the end of {name}"));

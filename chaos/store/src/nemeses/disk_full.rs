@@ -45,7 +45,7 @@ impl Nemesis for DiskFull {
 }
 
 pub fn own_disks(cluster: &Cluster) -> Result<(), String> {
-    match cluster.bed.hosts.iter().all(|h| h.disk.is_some()) {
+    match cluster.members().iter().all(|h| h.disk.is_some()) {
         true => Ok(()),
         false => Err("the hosts have no filesystems of their own (--own-disks)".into()),
     }

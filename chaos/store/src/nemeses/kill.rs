@@ -3,29 +3,26 @@
 use async_trait::async_trait;
 use keelstone_chaos_bed::Outcome;
 
-use super::{resolve, Harm, Nemesis};
-use crate::{
-    cluster::Cluster,
-    schedule::{Fault, Victim},
-};
+use super::{Count, Harm, Nemesis};
+use crate::{cluster::Cluster, schedule::Fault};
 
 #[derive(Debug)]
 pub struct Kill {
-    pub everyone: bool,
+    pub count: Count,
 }
 
 #[async_trait]
 impl Nemesis for Kill {
     fn name(&self) -> &'static str {
-        match self.everyone {
-            true => "kill-all",
-            false => "kill",
+        match self.count {
+            Count::One => "kill",
+            Count::Two => "kill-2",
+            Count::All => "kill-all",
         }
     }
 
     async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm> {
-        let victim = if self.everyone { Victim::Everyone } else { fault.victim };
-        let hosts = resolve(cluster, victim).await;
+        let hosts = self.count.of(cluster, fault.victim).await;
         for host in &hosts {
             cluster.host(host)?.kill().await?;
         }

@@ -4,6 +4,7 @@ mod clock;
 mod corrupt;
 mod delay;
 mod disk_full;
+mod disk_trouble;
 mod kill;
 mod leader;
 mod loss;
@@ -13,15 +14,16 @@ mod pause;
 mod power;
 mod restart;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use keelstone_chaos_bed::Outcome;
+use keelstone_chaos_bed::{Failure, Outcome};
 use rand::{rngs::SmallRng, SeedableRng};
 
 use crate::{
     cluster::Cluster,
     schedule::{Fault, Victim},
+    target::Part,
 };
 
 /// What a nemesis does, until it is told to stop.
@@ -41,6 +43,11 @@ pub trait Nemesis: Send + Sync + Debug {
         false
     }
 
+    /// How long it must last to say anything.
+    fn least(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Begins.
     async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm>;
 
@@ -57,7 +64,7 @@ pub struct Harm {
 }
 
 impl Harm {
-    fn new(hosts: Vec<String>, told: impl Into<String>) -> Self {
+    pub fn new(hosts: Vec<String>, told: impl Into<String>) -> Self {
         Self { hosts, told: told.into() }
     }
 }
@@ -65,24 +72,41 @@ impl Harm {
 /// All of them.
 pub fn all() -> Vec<Arc<dyn Nemesis>> {
     use partition::{Partition, Shape};
-    let mut all: Vec<Arc<dyn Nemesis>> =
-        vec![Arc::new(kill::Kill { everyone: false }), Arc::new(kill::Kill { everyone: true }), Arc::new(pause::Pause)];
-    for shape in
-        [Shape::Halves, Shape::Isolate, Shape::Ring, Shape::Bridge, Shape::OneWay, Shape::Flapping, Shape::Clients]
-    {
+    let mut all: Vec<Arc<dyn Nemesis>> = Vec::new();
+    for count in [Count::One, Count::Two, Count::All] {
+        all.push(Arc::new(kill::Kill { count }));
+        all.push(Arc::new(pause::Pause { count }));
+    }
+    for shape in [
+        Shape::Halves,
+        Shape::Isolate,
+        Shape::Ring,
+        Shape::Bridge,
+        Shape::OneWay,
+        Shape::Flapping,
+        Shape::Apart,
+        Shape::Clients,
+    ] {
         all.push(Arc::new(Partition { shape }));
     }
     all.push(Arc::new(loss::Loss));
     all.push(Arc::new(delay::Delay));
     all.push(Arc::new(delay::Rate));
     for lie in [clock::Lie::Jump, clock::Lie::Drift, clock::Lie::Strobe] {
-        all.push(Arc::new(clock::Clock { lie }));
+        all.push(Arc::new(clock::Clock { lie, count: Count::One }));
     }
+    all.push(Arc::new(clock::Clock { lie: clock::Lie::Jump, count: Count::All }));
     all.push(Arc::new(disk_full::DiskFull));
-    all.push(Arc::new(power::PowerLoss { everyone: false }));
-    all.push(Arc::new(power::PowerLoss { everyone: true }));
-    for damage in [corrupt::Damage::FlipLog, corrupt::Damage::FlipState, corrupt::Damage::TruncateLog] {
-        all.push(Arc::new(corrupt::Corrupt { damage }));
+    use disk_trouble::{DiskTrouble, Trouble};
+    for trouble in [Trouble::SlowSync, Trouble::SyncFails, Trouble::WriteFails] {
+        all.push(Arc::new(DiskTrouble { trouble }));
+    }
+    all.push(Arc::new(power::PowerLoss { count: Count::One }));
+    all.push(Arc::new(power::PowerLoss { count: Count::All }));
+    for damage in [corrupt::Damage::Flip, corrupt::Damage::Truncate] {
+        for part in [Part::Log, Part::State, Part::Snapshot] {
+            all.push(Arc::new(corrupt::Corrupt { damage, part }));
+        }
     }
     all.push(Arc::new(leader::MoveLeader));
     all.push(Arc::new(restart::RollingRestart { upgrade: false }));
@@ -91,8 +115,40 @@ pub fn all() -> Vec<Arc<dyn Nemesis>> {
     all
 }
 
+/// Those of `all` that are named; all of them without names.
+///
+/// # Errors
+/// There is none of that name.
+pub fn named(all: Vec<Arc<dyn Nemesis>>, names: &[String]) -> Outcome<Vec<Arc<dyn Nemesis>>> {
+    if let Some(unknown) = names.iter().find(|n| all.iter().all(|known| known.name() != *n)) {
+        let known: Vec<&str> = all.iter().map(|n| n.name()).collect();
+        return Err(Failure::impossible(format!("no nemesis {unknown:?}; there are: {}", known.join(", "))));
+    }
+    Ok(all.into_iter().filter(|n| names.is_empty() || names.iter().any(|name| n.name() == name)).collect())
+}
+
+/// How many members a fault takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    One,
+    Two,
+    All,
+}
+
+impl Count {
+    /// The schedule's victim first.
+    async fn of(self, cluster: &Cluster, victim: Victim) -> Vec<String> {
+        let mut hosts = resolve(cluster, if self == Self::All { Victim::Everyone } else { victim }).await;
+        if self == Self::Two {
+            let second = cluster.names().into_iter().find(|n| !hosts.contains(n));
+            hosts.extend(second);
+        }
+        hosts
+    }
+}
+
 /// The members that a victim is now. Who leads is asked.
-async fn resolve(cluster: &Cluster, victim: Victim) -> Vec<String> {
+pub async fn resolve(cluster: &Cluster, victim: Victim) -> Vec<String> {
     let names = cluster.names();
     let nth = |i: usize| names[i % names.len()].clone();
     match victim {
@@ -108,6 +164,6 @@ async fn resolve(cluster: &Cluster, victim: Victim) -> Vec<String> {
 }
 
 /// The randomness of one fault: the same in every run of a schedule.
-fn dice(fault: &Fault) -> SmallRng {
+pub fn dice(fault: &Fault) -> SmallRng {
     SmallRng::seed_from_u64(fault.dice)
 }

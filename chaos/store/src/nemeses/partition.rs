@@ -27,6 +27,8 @@ pub enum Shape {
     OneWay,
     /// The victim is cut off and back, again and again.
     Flapping,
+    /// No member hears another.
+    Apart,
     /// A third of the clients does not reach a member.
     Clients,
 }
@@ -50,6 +52,7 @@ fn cuts(shape: Shape, all: &[Ipv4Addr], victim: usize, rng: &mut impl Rng) -> Ve
             between(minority, majority)
         }
         Shape::Isolate | Shape::Flapping => between(&[own], &others),
+        Shape::Apart => between(all, all),
         Shape::Ring if all.len() < 4 => between(&[own], &others[..1]),
         Shape::Ring => {
             let count = all.len();
@@ -83,13 +86,14 @@ impl Nemesis for Partition {
             Shape::Bridge => "partition-bridge",
             Shape::OneWay => "partition-one-way",
             Shape::Flapping => "partition-flapping",
+            Shape::Apart => "partition-all",
             Shape::Clients => "partition-clients",
         }
     }
 
     async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm> {
         let names = resolve(cluster, fault.victim).await;
-        let addresses = cluster.bed.addresses();
+        let addresses = cluster.addresses();
         let victim = cluster.names().iter().position(|n| names.first() == Some(n)).unwrap_or(0);
         let pairs = cuts(self.shape, &addresses, victim, &mut dice(fault));
         let told = format!("{}: {} directions cut, around {}", self.name(), pairs.len(), names.join(", "));
@@ -134,6 +138,7 @@ mod tests {
         assert_eq!(cut(Shape::Ring, 5).len(), 10);
         assert_eq!(cut(Shape::Bridge, 5).len(), 8);
         assert_eq!(cut(Shape::OneWay, 3).len(), 2);
+        assert_eq!(cut(Shape::Apart, 3).iter().collect::<std::collections::BTreeSet<_>>().len(), 6);
         let member = addresses(3)[1];
         assert!(cut(Shape::Clients, 3).iter().all(|(a, b)| *a == member || *b == member));
     }

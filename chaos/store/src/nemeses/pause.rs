@@ -4,20 +4,26 @@ use async_trait::async_trait;
 use keelstone_chaos_bed::Outcome;
 use nix::sys::signal::Signal;
 
-use super::{resolve, Harm, Nemesis};
+use super::{Count, Harm, Nemesis};
 use crate::{cluster::Cluster, schedule::Fault};
 
 #[derive(Debug)]
-pub struct Pause;
+pub struct Pause {
+    pub count: Count,
+}
 
 #[async_trait]
 impl Nemesis for Pause {
     fn name(&self) -> &'static str {
-        "pause"
+        match self.count {
+            Count::One => "pause",
+            Count::Two => "pause-2",
+            Count::All => "pause-all",
+        }
     }
 
     async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm> {
-        let hosts = resolve(cluster, fault.victim).await;
+        let hosts = self.count.of(cluster, fault.victim).await;
         for host in &hosts {
             cluster.host(host)?.signal(Signal::SIGSTOP)?;
         }

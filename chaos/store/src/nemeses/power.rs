@@ -4,23 +4,21 @@
 use async_trait::async_trait;
 use keelstone_chaos_bed::Outcome;
 
-use super::{disk_full::own_disks, resolve, Harm, Nemesis};
-use crate::{
-    cluster::Cluster,
-    schedule::{Fault, Victim},
-};
+use super::{disk_full::own_disks, Count, Harm, Nemesis};
+use crate::{cluster::Cluster, schedule::Fault};
 
 #[derive(Debug)]
 pub struct PowerLoss {
-    pub everyone: bool,
+    pub count: Count,
 }
 
 #[async_trait]
 impl Nemesis for PowerLoss {
     fn name(&self) -> &'static str {
-        match self.everyone {
-            true => "power-loss-all",
-            false => "power-loss",
+        match self.count {
+            Count::One => "power-loss",
+            Count::Two => "power-loss-2",
+            Count::All => "power-loss-all",
         }
     }
 
@@ -29,8 +27,7 @@ impl Nemesis for PowerLoss {
     }
 
     async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm> {
-        let victim = if self.everyone { Victim::Everyone } else { fault.victim };
-        let hosts = resolve(cluster, victim).await;
+        let hosts = self.count.of(cluster, fault.victim).await;
         // All disks first: the power goes everywhere at one moment.
         for name in &hosts {
             if let Some(disk) = &cluster.host(name)?.disk {

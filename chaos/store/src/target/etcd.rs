@@ -45,6 +45,7 @@ impl Target for EtcdTarget {
         match part {
             Part::Log => files_in(&host.data.join("member/wal"), "wal"),
             Part::State => vec![host.data.join("member/snap/db")],
+            Part::Snapshot => files_in(&host.data.join("member/snap"), "snap"),
         }
     }
 

@@ -35,6 +35,10 @@ impl Target for KeelstoneTarget {
         Launch { program: self.program.clone(), arguments }
     }
 
+    fn programs(&self) -> Vec<PathBuf> {
+        std::iter::once(self.program.clone()).chain(self.other.clone()).collect()
+    }
+
     fn members_change(&self) -> Result<(), String> {
         Err("this build refuses MemberAdd and MemberRemove".into())
     }
@@ -43,6 +47,7 @@ impl Target for KeelstoneTarget {
         match part {
             Part::Log => files_in(&host.data.join("wal"), ""),
             Part::State => files_in(&host.data.join("engine"), "sst"),
+            Part::Snapshot => manifests(&host.data.join("engine")),
         }
     }
 
@@ -50,4 +55,10 @@ impl Target for KeelstoneTarget {
         let other = self.other.clone()?;
         Some(Arc::new(Self { program: other, other: Some(self.program.clone()) }))
     }
+}
+
+/// Which files make up the state that RocksDB starts from.
+pub fn manifests(engine: &Path) -> Vec<PathBuf> {
+    let is_manifest = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("MANIFEST"));
+    files_in(engine, "").into_iter().filter(is_manifest).collect()
 }

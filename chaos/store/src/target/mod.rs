@@ -10,9 +10,10 @@ use std::{
 };
 
 use keelstone_chaos_bed::{Failure, Host, Launch, Outcome};
+use keelstone_env::TlsConnector;
 
 pub use etcd::EtcdTarget;
-pub use keelstone::KeelstoneTarget;
+pub use keelstone::{manifests, KeelstoneTarget};
 
 use crate::constants::{CLIENT_PORT, PEER_PORT};
 
@@ -21,10 +22,22 @@ use crate::constants::{CLIENT_PORT, PEER_PORT};
 pub enum Part {
     Log,
     State,
+    /// What the state is loaded from at a start: etcd's `.snap` files, the MANIFEST of RocksDB.
+    Snapshot,
 }
 
 pub trait Target: Send + Sync + Debug {
     fn name(&self) -> &'static str;
+
+    /// Whether the host runs a member of the store. Else it is a worker.
+    fn is_member(&self, _host: &Host) -> bool {
+        true
+    }
+
+    /// How clients of the store come in, if not in plain text.
+    fn tls(&self) -> Option<Arc<dyn TlsConnector>> {
+        None
+    }
 
     /// How a member is started; `first` when it forms the cluster, not when it joins one that runs.
     fn launch(&self, host: &Host, members: &[Arc<Host>], first: bool) -> Launch;
@@ -33,6 +46,11 @@ pub trait Target: Send + Sync + Debug {
     /// Why faked wall clocks do not reach it.
     fn clock_is_faked(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    /// Every program that it may start.
+    fn programs(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// # Errors
@@ -90,7 +108,7 @@ pub fn client_address(host: &Host) -> String {
 }
 
 /// The files below `folder` whose name has this extension (any, if empty), by name.
-fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
+pub fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
     let matches = |path: &PathBuf| extension.is_empty() || path.extension().is_some_and(|e| e == extension);
     let mut files: Vec<PathBuf> = entries.filter(|p| p.is_file() && matches(p)).collect();
@@ -98,7 +116,7 @@ fn files_in(folder: &Path, extension: &str) -> Vec<PathBuf> {
     files
 }
 
-fn program(given: Option<&Path>, looked_up: impl FnOnce() -> Option<PathBuf>, hint: &str) -> Outcome<PathBuf> {
+pub fn program(given: Option<&Path>, looked_up: impl FnOnce() -> Option<PathBuf>, hint: &str) -> Outcome<PathBuf> {
     let path = given.map(Path::to_owned).or_else(looked_up);
     match path.as_ref().map(|p| p.canonicalize()) {
         Some(Ok(path)) if path.is_file() => Ok(path),

@@ -53,7 +53,12 @@ pub trait Workload: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Judges its lines of a history. `log` is every change of the store, in the order of revisions.
+    /// Whose lines its check wants to see: its own, unless it is told.
+    fn sources(&self) -> Vec<&'static str> {
+        vec![self.name()]
+    }
+
+    /// Judges the lines of its [`Workload::sources`]. `log` is every change of the store, in the order of revisions.
     ///
     /// # Errors
     /// What was violated.
@@ -112,7 +117,7 @@ impl Actor {
 }
 
 /// For checkers whose calls end in three ways.
-fn ending(class: Class) -> Ending {
+pub fn ending(class: Class) -> Ending {
     match class {
         Class::Ok | Class::Info => Ending::Ok,
         Class::Failed => Ending::Failed,
@@ -121,19 +126,19 @@ fn ending(class: Class) -> Ending {
 }
 
 /// Reads all lines of these kinds; a line that cannot be read is a damaged history.
-fn typed<T: serde::de::DeserializeOwned>(lines: &[&Line], kinds: &[&str]) -> Result<Vec<T>, Violation> {
+pub fn typed<T: serde::de::DeserializeOwned>(lines: &[&Line], kinds: &[&str]) -> Result<Vec<T>, Violation> {
     let wanted = lines.iter().filter(|l| kinds.contains(&l.kind.as_str()));
     wanted.map(|l| l.read().map_err(|e| Violation::new("history", e))).collect()
 }
 
-/// Those that are named, or all.
+/// Those of `all` that are named; all of them without names.
 ///
 /// # Errors
 /// There is none of that name.
-pub fn named(names: &[String]) -> Outcome<Vec<Arc<dyn Workload>>> {
-    if let Some(unknown) = names.iter().find(|n| all().iter().all(|w| w.name() != *n)) {
-        let known: Vec<&str> = all().iter().map(|w| w.name()).collect();
+pub fn named(all: Vec<Arc<dyn Workload>>, names: &[String]) -> Outcome<Vec<Arc<dyn Workload>>> {
+    if let Some(unknown) = names.iter().find(|n| all.iter().all(|w| w.name() != *n)) {
+        let known: Vec<&str> = all.iter().map(|w| w.name()).collect();
         return Err(Failure::impossible(format!("no workload {unknown:?}; there are: {}", known.join(", "))));
     }
-    Ok(all().into_iter().filter(|w| names.is_empty() || names.iter().any(|n| n == w.name())).collect())
+    Ok(all.into_iter().filter(|w| names.is_empty() || names.iter().any(|n| n == w.name())).collect())
 }
