@@ -16,7 +16,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Builds RocksDB's library if it is not there, and tells cargo where it is.
 ROCKS := export ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" ROCKSDB_STATIC=1
 
-.PHONY: help install build up down demo test lint unit sim sim-short sim-long e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt
+.PHONY: help install build up down demo test lint unit sim sim-short sim-long e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt perf-check
 
 help: ## says what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -97,6 +97,9 @@ bench: install ## compares the store with etcd in one run (QUICK=1: a few minute
 		nice cargo build --release -p keelstone-store-server --features rocks --example store
 	@$(CARGO_TARGET_DIR)/release/keelstone-store-bench --store $(CARGO_TARGET_DIR)/release/examples/store \
 		--etcd $$(.ci/etcd)/etcd $(if $(QUICK),--quick,--write docs/performance.md)
+
+perf-check: build ## etcdctl's own checks of performance, on one member: LOADS="s m"
+	@.ci/perf-check $(BIN)/keelstone "$$(.ci/etcd)" $(LOADS)
 
 figures: build ## the other figures, on a cluster of its own (root)
 	@$(BIN)/keelstone-chaos bench --keelstone $(BIN)/keelstone

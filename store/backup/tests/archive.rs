@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::{content, delete, empty, grant, place, put, Content, Store};
+use common::{content, delete, empty, enable, grant, grant_role, place, put, role, user, Content, Store};
 use futures::{stream::BoxStream, StreamExt};
 use keelstone_backup::{
     archive::{
@@ -24,7 +24,7 @@ use keelstone_backup::{
     BackupError,
 };
 use keelstone_env::{Env, OpenMode};
-use keelstone_mvcc::Op;
+use keelstone_mvcc::{AuthContent, AuthStatus, Op};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -91,6 +91,23 @@ async fn every_revision_of_a_backup_can_be_restored() {
     assert_eq!((verified.fulls, verified.ranges), (1, vec![(full, all.revision)]));
     let said = read_progress(&Folder::new(&Env::os(), dir.path())).unwrap().unwrap();
     assert_eq!((said.revision, said.behind_revisions()), (all.revision, 0));
+}
+
+/// Users and roles have no place in the order of changes: a revision has those that were known when it was written.
+#[tokio::test]
+async fn users_and_roles_are_in_the_log() {
+    let dir = TempDir::new().unwrap();
+    let mut store = Store::default();
+    store.apply(&[put("a", "1", 0), user("root", "hash")]);
+    catch_up(source(&store), &store, options(dir.path())).await.unwrap();
+    let (before, with_root) = (store.mvcc.revision(), store.mvcc.auth().content());
+    store.apply(&role("readers", "a", "b"));
+    store.apply(&[grant_role("root", "root"), enable(), put("a", "2", 0)]);
+    catch_up(source(&store), &store, options(dir.path())).await.unwrap();
+    let all = content(&store.mvcc);
+    assert!(all.auth.enabled && all.auth.roles.len() == 1);
+    assert_eq!(restored(dir.path(), Target::Latest).unwrap(), all);
+    assert_eq!(restored(dir.path(), Target::Revision(before)).unwrap().auth, with_root);
 }
 
 #[tokio::test]
@@ -235,6 +252,10 @@ impl Source for Breaking {
 
     async fn lease_ttl_s(&self, id: i64) -> Result<Option<i64>, SourceError> {
         self.inner.lease_ttl_s(id).await
+    }
+
+    async fn auth(&self, known: Option<AuthStatus>) -> Result<Option<AuthContent>, SourceError> {
+        self.inner.auth(known).await
     }
 }
 

@@ -4,10 +4,10 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{compact, content, delete, empty, grant, place, put, BytesFile, Store};
+use common::{compact, content, delete, empty, enable, grant, grant_role, place, put, role, user, BytesFile, Store};
 use keelstone_backup::etcd::{import, status, About, Epoch, EtcdFile, EtcdSnapshot};
 use keelstone_etcd_api::{mvccpb, pb};
-use keelstone_mvcc::{Mvcc, Op, Row};
+use keelstone_mvcc::{AuthChange, AuthEnable, Mvcc, Op, Row};
 use proptest::prelude::*;
 
 /// A store that has applied these commands.
@@ -46,6 +46,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..4i64).prop_map(grant),
         1 => (1..4i64).prop_map(|id| Op::LeaseRevoke(pb::LeaseRevokeRequest { id })),
         1 => (1..60i64).prop_map(compact),
+        1 => ("(root|ann|bob)", "(hash)?").prop_map(|(name, hash)| user(&name, &hash)),
+        1 => ("(readers|writers)", "[a-c]", "[d-f]?", 0..2usize)
+            .prop_map(|(name, key, end, which)| role(&name, &key, &end)[which].clone()),
+        1 => ("(root|ann|bob)", "(root|readers|writers)").prop_map(|(name, role)| grant_role(&name, &role)),
+        1 => Just(enable()),
         1 => (key.clone(), key).prop_map(|(a, b)| {
             let request = |op| pb::RequestOp { request: Some(op) };
             let put = |key: String| pb::request_op::Request::RequestPut(pb::PutRequest {
@@ -127,6 +132,28 @@ fn an_epoch_never_goes_back() {
     }
 }
 
+/// Tokens are no part of a backup: a restored store takes a new secret for them once, and only while auth is on.
+#[test]
+fn the_secret_of_tokens_stays_behind() {
+    let mut ops = vec![user("root", "hash"), grant_role("root", "root"), enable(), put("a", "1", 0)];
+    ops.extend(role("readers", "a", "b"));
+    let original = store(&ops);
+    let bytes = file(&original);
+    let secret = b"secret";
+    assert_eq!(original.auth().token_secret(), &secret[..]);
+    assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+    let mut copy = Store { mvcc: Arc::new(restored(bytes, Epoch::default())), next: 2 };
+    assert_eq!(copy.mvcc.auth().content(), original.auth().content());
+    assert!(copy.mvcc.auth().status().enabled && copy.mvcc.auth().token_secret().is_empty());
+    let secret_only = |secret: &'static str| {
+        common::auth(AuthChange::Enable(AuthEnable { token_secret: secret.into(), secret_only: true }))
+    };
+    copy.apply(&[secret_only("one"), secret_only("two")]);
+    assert_eq!(copy.mvcc.auth().token_secret(), "one");
+    copy.apply(&[common::auth(AuthChange::Disable(pb::AuthDisableRequest {})), secret_only("three")]);
+    assert!(!copy.mvcc.auth().status().enabled && copy.mvcc.auth().token_secret().is_empty());
+}
+
 #[test]
 fn rows_of_an_import_must_follow_each_other() {
     let mvcc = empty();
@@ -180,6 +207,10 @@ fn files_of_etcd_are_read_for_ever() {
         let mvcc = restored(bytes.to_vec(), Epoch::default());
         assert_eq!((mvcc.revision(), mvcc.compacted_revision()), (9, 4));
         assert_eq!(mvcc.lease_keys(head.leases[0].id), Ok(Vec::<bytes::Bytes>::new()));
+        let mut users_and_roles = head.auth.clone();
+        // etcd also writes options that say nothing.
+        users_and_roles.users.iter_mut().for_each(|user| user.options = user.options.filter(|said| said.no_password));
+        assert_eq!(mvcc.auth().content(), users_and_roles);
         let at_8 = mvcc.range(&pb::RangeRequest { key: "a".into(), revision: 8, ..Default::default() }).unwrap();
         assert_eq!(at_8.kvs[0].value, "2");
     }

@@ -7,6 +7,7 @@ use keelstone_engine::{Column, Direction, RangeRequest};
 use keelstone_etcd_api::{mvccpb, pb};
 
 use crate::{
+    auth::{AuthContent, AuthKey},
     load,
     record::{self, LeaseRecord, Revision, StateRecord, DATA_COLUMNS, FORMAT_VERSION, FORMAT_VERSION_WITHOUT_INDEX},
     snapshot::{Chunk, Installer, Pair},
@@ -66,6 +67,11 @@ impl Export {
 
     pub fn alarms(&self) -> impl Iterator<Item = pb::AlarmMember> + '_ {
         self.view.alarms.iter().map(|(member_id, alarm)| pb::AlarmMember { member_id: *member_id, alarm: *alarm })
+    }
+
+    /// Users and roles.
+    pub fn auth(&self) -> AuthContent {
+        self.view.auth.content()
     }
 
     /// Begins again with the first row.
@@ -157,6 +163,23 @@ impl Import {
     pub fn lease(&mut self, lease: LeaseInfo) -> Result<(), MvccError> {
         let record = record::encode(&LeaseRecord { ttl_s: lease.ttl_s });
         self.pair(Column::Leases, &record::lease_key(0, lease.id), record)
+    }
+
+    /// Users and roles. Tokens of the time before are no good in the new store.
+    ///
+    /// # Errors
+    /// If a name is no text, or the disk fails.
+    pub fn auth(&mut self, content: &AuthContent) -> Result<(), MvccError> {
+        let mut put = |key: AuthKey, value| self.pair(Column::Auth, &key.encode(0), value);
+        for user in content.user_records() {
+            let (name, user) = user?;
+            put(AuthKey::User(name), record::encode(&user))?;
+        }
+        for role in content.role_records() {
+            let (name, role) = role?;
+            put(AuthKey::Role(name), record::encode(&role))?;
+        }
+        put(AuthKey::Settings, record::encode(&content.settings()))
     }
 
     fn pair(&mut self, column: Column, key: &Bytes, value: Bytes) -> Result<(), MvccError> {

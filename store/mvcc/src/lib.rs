@@ -28,7 +28,7 @@ mod stream;
 mod view;
 mod watch;
 
-pub use auth::{AuthChange, AuthCommand, AuthEnable, AuthStatus, AuthView, Caller, UserPassword};
+pub use auth::{AuthChange, AuthCommand, AuthContent, AuthEnable, AuthStatus, AuthView, Caller, UserPassword};
 pub use command::{Applied, Command, Entry, LeaseExpire, Moment, Op, Payload, Reply, Response};
 pub use error::MvccError;
 pub use export::{Export, Import, ImportHead, Row};

@@ -137,12 +137,14 @@ pub(crate) fn append_out(request: AppendEntriesRequest<TypeConfig>) -> peer::App
 
 pub(crate) fn append_in(request: peer::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Invalid> {
     let previous = request.previous.map(log_id_in);
-    let mut next = previous.map(|log_id| log_id.index() + 1);
+    let after = |index: u64| index.checked_add(1).ok_or(Invalid("an index is too large"));
+    request.leader_commit.as_ref().map(|commit| after(commit.index)).transpose()?;
+    let mut next = previous.map(|log_id| after(log_id.index())).transpose()?;
     for entry in &request.entries {
         if next.is_some_and(|next| next != entry.index) {
             return Err(Invalid("entries do not follow each other"));
         }
-        next = Some(entry.index + 1);
+        next = Some(after(entry.index)?);
     }
     Ok(AppendEntriesRequest {
         vote: vote_in(request.vote)?,

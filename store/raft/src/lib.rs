@@ -12,6 +12,8 @@ mod convert;
 mod core;
 mod error;
 mod follow;
+#[cfg(test)]
+mod fuzz;
 mod lease_clocks;
 mod lease_expiry;
 mod log_store;

@@ -32,9 +32,10 @@ async fn run(member: &Arc<Member>, options: &RecorderOptions) -> Result<(), Back
     let status = member.status();
     let about = About {
         cluster_version: CLUSTER_VERSION_OF_SNAPSHOTS.to_owned(),
+        // Each full backup says its own.
+        applied_index: 0,
         term: status.term,
         members: member.members(&status),
-        ..About::default()
     };
     let env = member.env.clone();
     let source = Arc::new(MvccSource::new(env.clone(), Arc::clone(&member.mvcc), member.cluster_id, about));

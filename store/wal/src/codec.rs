@@ -186,7 +186,7 @@ fn record(payload_bytes: usize, rest: &mut Bytes) -> Result<Record, String> {
     Ok(match tag {
         ENTRY => {
             need(rest, ENTRY_HEAD_BYTES - 1)?;
-            let (index, term, kind) = (rest.get_u64_le(), rest.get_u64_le(), rest.get_u8());
+            let (index, term, kind) = (get_index(rest)?, rest.get_u64_le(), rest.get_u8());
             let (length, crc) = (rest.get_u32_le() as usize, rest.get_u32_le());
             need(rest, length)?;
             let body_at = payload_bytes - rest.remaining();
@@ -196,15 +196,23 @@ fn record(payload_bytes: usize, rest: &mut Bytes) -> Result<Record, String> {
         COMMITTED => Record::Committed(get_bytes(rest)?),
         TRUNCATE => {
             need(rest, 8)?;
-            Record::Truncate(rest.get_u64_le())
+            Record::Truncate(get_index(rest)?)
         }
         PURGE => {
             need(rest, 8)?;
-            let through = rest.get_u64_le();
+            let through = get_index(rest)?;
             Record::Purge(through, get_bytes(rest)?)
         }
         other => return Err(format!("record kind {other} is not known here")),
     })
+}
+
+/// One that another can follow.
+fn get_index(rest: &mut Bytes) -> Result<u64, String> {
+    match rest.get_u64_le() {
+        u64::MAX => Err("an index is too large".into()),
+        index => Ok(index),
+    }
 }
 
 fn get_bytes(rest: &mut Bytes) -> Result<Bytes, String> {

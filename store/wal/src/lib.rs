@@ -55,6 +55,8 @@ mod codec;
 pub mod constants;
 mod entry;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod memory;
 mod read;
 mod recovery;

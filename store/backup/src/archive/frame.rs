@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use keelstone_etcd_api::mvccpb;
-use keelstone_mvcc::Row;
+use keelstone_mvcc::{AuthContent, Row};
 use prost::Message;
 
 /// What was known at one moment. Fields keep their numbers for ever.
@@ -23,6 +23,9 @@ pub struct Frame {
     /// The segment's last frame.
     #[prost(bool, tag = "6")]
     pub sealed: bool,
+    /// Users and roles, if they have changed since the last time that they were said.
+    #[prost(message, optional, tag = "7")]
+    pub auth: Option<AuthContent>,
 }
 
 /// One change of a key; a deletion has version 0.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use keelstone_env::OpenMode;
 use keelstone_etcd_api::mvccpb::{self, event::EventType};
+use keelstone_mvcc::{AuthContent, AuthStatus};
 
 use super::{
     folder::Folder,
@@ -44,6 +45,9 @@ pub(super) struct Log {
     pub leases: BTreeMap<i64, i64>,
     pub new_leases: Vec<LeaseMark>,
     pub gone_leases: Vec<i64>,
+    /// Which users and roles the log has.
+    pub auth: Option<AuthStatus>,
+    pub new_auth: Option<AuthContent>,
 }
 
 impl Log {
@@ -56,6 +60,8 @@ impl Log {
             leases: BTreeMap::new(),
             new_leases: Vec::new(),
             gone_leases: Vec::new(),
+            auth: None,
+            new_auth: None,
         }
     }
 
@@ -134,6 +140,7 @@ pub(super) fn resume(folder: &Folder) -> Result<Log, BackupError> {
         frame.leases_gone.iter().for_each(|id| {
             log.leases.remove(id);
         });
+        log.auth = frame.auth.as_ref().map(AuthContent::status).or(log.auth);
     };
     if newest.is_open {
         let segment = match SegmentWriter::resume(folder.disk(), &newest.path, &mut each) {

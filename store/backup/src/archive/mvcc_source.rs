@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{stream::BoxStream, StreamExt};
 use keelstone_env::Env;
-use keelstone_mvcc::{Mvcc, WatchBatch, WatchSpec};
+use keelstone_mvcc::{AuthContent, AuthStatus, Mvcc, WatchBatch, WatchSpec};
 
 use super::{Source, SourceError, WatchPart};
 use crate::{
@@ -93,5 +93,10 @@ impl Source for MvccSource {
 
     async fn lease_ttl_s(&self, id: i64) -> Result<Option<i64>, SourceError> {
         Ok(self.mvcc.lease(id).map(|lease| lease.ttl_s))
+    }
+
+    async fn auth(&self, known: Option<AuthStatus>) -> Result<Option<AuthContent>, SourceError> {
+        let users = self.mvcc.auth();
+        Ok((known != Some(users.status())).then(|| users.content()))
     }
 }

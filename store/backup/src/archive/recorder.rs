@@ -254,7 +254,9 @@ impl Recorder {
     /// Makes what waits durable.
     async fn flush(&self, log: &mut Log, cluster_id: u64) -> Result<(), Broken> {
         let through = log.pending.last().map_or(log.through, |change| change.main);
-        if through == log.through && log.new_leases.is_empty() && log.gone_leases.is_empty() {
+        self.compare_auth(log).await?;
+        let about_leases = !log.new_leases.is_empty() || !log.gone_leases.is_empty();
+        if through == log.through && !about_leases && log.new_auth.is_none() {
             return Ok(());
         }
         self.learn_leases(log).await?;
@@ -302,6 +304,14 @@ impl Recorder {
         Ok(())
     }
 
+    async fn compare_auth(&self, log: &mut Log) -> Result<(), Broken> {
+        if let Some(content) = self.source.auth(log.auth).await? {
+            log.auth = Some(content.status());
+            log.new_auth = Some(content);
+        }
+        Ok(())
+    }
+
     /// Writes one frame; closes the segment if it is full.
     async fn write(&self, log: &mut Log, cluster_id: u64, through: i64) -> Result<(), Broken> {
         self.check_owner().await?;
@@ -313,6 +323,7 @@ impl Recorder {
             leases: std::mem::take(&mut log.new_leases),
             leases_gone: std::mem::take(&mut log.gone_leases),
             sealed: false,
+            auth: log.new_auth.take(),
         };
         log.pending_bytes = 0;
         let (segment, segment_bytes) = (log.segment.take(), self.options.segment_bytes);

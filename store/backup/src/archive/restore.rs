@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use keelstone_mvcc::{Import, ImportHead, LeaseInfo, Mvcc, Row};
+use keelstone_mvcc::{AuthContent, Import, ImportHead, LeaseInfo, Mvcc, Row};
 
 use super::{folder::Folder, frame::Frame, plan::Plan, segment::SegmentReader};
 use crate::{
@@ -20,7 +20,7 @@ pub fn restore(folder: &Folder, plan: &Plan, mvcc: &Mvcc, place: ImportPlace) ->
     let (revision, compacted) = place.epoch.apply(plan.revision, head.compacted)?;
     let hash = effects_hash(&full, plan);
     let import = mvcc.begin_import(ImportHead { revision, compacted, hash, applied: place.applied })?;
-    let mut filling = Filling { import, leases: Leases::default() };
+    let mut filling = Filling { import, leases: Leases::default(), auth: head.auth };
     head.leases.iter().for_each(|lease| filling.leases.seen(*lease));
     let mut rows = full.rows();
     while let Some(row) = rows.next()? {
@@ -50,6 +50,8 @@ fn effects_hash(full: &EtcdFile, plan: &Plan) -> u64 {
 struct Filling {
     import: Import,
     leases: Leases,
+    /// As last said at or before the wanted revision: users and roles have no place in the order of changes.
+    auth: AuthContent,
 }
 
 impl Filling {
@@ -61,6 +63,9 @@ impl Filling {
     /// Takes what of a frame lies after `through` and not after `end`; returns how far the state is then.
     fn frame(&mut self, frame: Frame, through: i64, end: i64) -> Result<i64, BackupError> {
         frame.leases.iter().for_each(|lease| self.leases.known(LeaseInfo { id: lease.id, ttl_s: lease.ttl_s }));
+        if let Some(auth) = frame.auth.filter(|_| frame.through <= end) {
+            self.auth = auth;
+        }
         if through >= end {
             return Ok(through);
         }
@@ -81,6 +86,7 @@ impl Filling {
         for lease in self.leases.finish() {
             self.import.lease(lease)?;
         }
+        self.import.auth(&self.auth)?;
         Ok(self.import.finish()?)
     }
 }

@@ -2,6 +2,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use keelstone_etcd_api::mvccpb;
+use keelstone_mvcc::{AuthContent, AuthStatus};
 
 /// A store that is backed up: over the network ([`GrpcSource`](super::GrpcSource)) or in the process.
 #[async_trait]
@@ -16,6 +17,9 @@ pub trait Source: Send + Sync + 'static {
     async fn leases(&self) -> Result<Vec<i64>, SourceError>;
     /// The granted time to live of a lease in seconds; `None` if there is no such lease.
     async fn lease_ttl_s(&self, id: i64) -> Result<Option<i64>, SourceError>;
+    /// Users and roles, unless they are as `known`. A source that cannot see passwords' hashes never says them:
+    /// then only its full backups have them.
+    async fn auth(&self, known: Option<AuthStatus>) -> Result<Option<AuthContent>, SourceError>;
 }
 
 /// What a watch says.

@@ -3,11 +3,11 @@ use std::{path::Path, sync::Arc};
 use bytes::Bytes;
 use keelstone_env::{Disk, DiskFile, OpenMode};
 use keelstone_etcd_api::{authpb, pb};
-use keelstone_mvcc::{LeaseInfo, Row};
+use keelstone_mvcc::{AuthContent, LeaseInfo, Row};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::schema::{self, AuthState};
+use super::schema;
 use crate::{
     bbolt::{Bolt, Bucket, Cursor, Value},
     constants::COPY_BYTES,
@@ -36,7 +36,7 @@ pub struct EtcdHead {
     /// By id.
     pub leases: Vec<LeaseInfo>,
     pub alarms: Vec<pb::AlarmMember>,
-    pub auth: AuthState,
+    pub auth: AuthContent,
     pub cluster_version: String,
 }
 
@@ -126,7 +126,7 @@ impl EtcdFile {
         })
     }
 
-    fn auth(&self, auth: &mut AuthState) -> Result<(), BackupError> {
+    fn auth(&self, auth: &mut AuthContent) -> Result<(), BackupError> {
         self.pairs(schema::AUTH, |key, value| {
             if key == schema::AUTH_ENABLED {
                 auth.enabled = value[..] == [1];

@@ -51,6 +51,7 @@ pub fn import(file: &EtcdFile, mvcc: &Mvcc, place: ImportPlace) -> Result<i64, B
     for lease in head.leases {
         import.lease(lease)?;
     }
+    import.auth(&head.auth)?;
     import.finish()?;
     Ok(revision)
 }

@@ -24,6 +24,5 @@ mod status;
 pub use file::{EtcdFile, EtcdHead, EtcdRows};
 pub use import::{import, Epoch, ImportPlace};
 pub use save::save;
-pub use schema::AuthState;
 pub use snapshot::{About, EtcdSnapshot};
 pub use status::{status, SnapshotStatus};

@@ -1,7 +1,7 @@
 //! Names and encodings of etcd's buckets.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use keelstone_etcd_api::{authpb, mvccpb};
+use keelstone_etcd_api::mvccpb;
 use keelstone_mvcc::Row;
 use prost::Message;
 
@@ -29,15 +29,6 @@ pub const CLUSTER_VERSION: &str = "clusterVersion";
 
 const REVISION_BYTES: usize = 17;
 const DELETION_MARK: u8 = b't';
-
-/// Users and roles.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct AuthState {
-    pub enabled: bool,
-    pub revision: u64,
-    pub users: Vec<authpb::User>,
-    pub roles: Vec<authpb::Role>,
-}
 
 /// The value in `lease`.
 #[derive(Clone, Copy, PartialEq, Message)]

@@ -4,7 +4,7 @@ use keelstone_mvcc::Export;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::schema::{self, AuthState};
+use super::schema;
 use crate::{
     bbolt::{BoltWriter, Layout, PageSink},
     BackupError,
@@ -18,7 +18,6 @@ pub struct About {
     pub applied_index: u64,
     pub term: u64,
     pub members: Vec<pb::Member>,
-    pub auth: AuthState,
 }
 
 /// A snapshot file of a pinned view, made while it is read. Holds about a page of rows, whatever the size.
@@ -140,7 +139,7 @@ fn before_rows<S: PageSink>(writer: &mut BoltWriter<S>, export: &Export, about: 
     let mut alarms: Vec<Vec<u8>> = export.alarms().map(|alarm| alarm.encode_to_vec()).collect();
     alarms.sort();
     bucket(writer, schema::ALARM, alarms.into_iter().map(|alarm| (alarm, Vec::new())))?;
-    let auth = &about.auth;
+    let auth = export.auth();
     let enabled = (schema::AUTH_ENABLED, vec![u8::from(auth.enabled)]);
     bucket(writer, schema::AUTH, [enabled, (schema::AUTH_REVISION, auth.revision.to_be_bytes().to_vec())])?;
     bucket(

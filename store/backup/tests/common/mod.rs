@@ -12,8 +12,10 @@ use keelstone_backup::{
 };
 use keelstone_engine::MemEngine;
 use keelstone_env::DiskFile;
-use keelstone_etcd_api::pb;
-use keelstone_mvcc::{Applied, Command, Entry, Mvcc, MvccOptions, Op, Payload, Row};
+use keelstone_etcd_api::{authpb, pb};
+use keelstone_mvcc::{
+    Applied, AuthChange, AuthCommand, AuthContent, AuthEnable, Command, Entry, Mvcc, MvccOptions, Op, Payload, Row,
+};
 
 /// A file that is bytes.
 pub struct BytesFile(pub Bytes);
@@ -55,7 +57,7 @@ pub fn empty() -> Mvcc {
 /// A store that applies commands.
 pub struct Store {
     pub mvcc: Arc<Mvcc>,
-    next: u64,
+    pub next: u64,
 }
 
 impl Default for Store {
@@ -87,6 +89,7 @@ pub struct Content {
     pub revision: i64,
     pub compacted: i64,
     pub leases: Vec<keelstone_mvcc::LeaseInfo>,
+    pub auth: AuthContent,
     pub rows: Vec<Row>,
 }
 
@@ -100,6 +103,7 @@ pub fn content(mvcc: &Mvcc) -> Content {
         revision: export.revision(),
         compacted: export.compacted_revision(),
         leases: export.leases().collect(),
+        auth: export.auth(),
         rows,
     }
 }
@@ -119,4 +123,37 @@ pub fn grant(id: i64) -> Op {
 
 pub fn compact(revision: i64) -> Op {
     Op::Compact(pb::CompactionRequest { revision, physical: false })
+}
+
+pub fn auth(change: AuthChange) -> Op {
+    Op::Auth(AuthCommand { change: Some(change) })
+}
+
+/// A user with this hash of a password, or without one if it is empty.
+pub fn user(name: &str, hash: &str) -> Op {
+    auth(AuthChange::UserAdd(pb::AuthUserAddRequest {
+        name: name.to_owned(),
+        hashed_password: hash.to_owned(),
+        options: hash.is_empty().then_some(authpb::UserAddOptions { no_password: true }),
+        ..Default::default()
+    }))
+}
+
+pub fn grant_role(user: &str, role: &str) -> Op {
+    let (user, role) = (user.to_owned(), role.to_owned());
+    auth(AuthChange::UserGrantRole(pb::AuthUserGrantRoleRequest { user, role }))
+}
+
+/// A role that may read and write keys.
+pub fn role(name: &str, key: &str, range_end: &str) -> [Op; 2] {
+    let perm = authpb::Permission { perm_type: 2, key: key.to_owned().into(), range_end: range_end.to_owned().into() };
+    let grant = pb::AuthRoleGrantPermissionRequest { name: name.to_owned(), perm: Some(perm) };
+    [
+        auth(AuthChange::RoleAdd(pb::AuthRoleAddRequest { name: name.to_owned() })),
+        auth(AuthChange::RoleGrantPermission(grant)),
+    ]
+}
+
+pub fn enable() -> Op {
+    auth(AuthChange::Enable(AuthEnable { token_secret: Bytes::from_static(b"secret"), secret_only: false }))
 }

@@ -34,6 +34,13 @@ pub fn apply(working: &mut Working, command: AuthCommand) -> Result<Response, Ap
 
 fn enable(working: &mut Working, request: AuthEnable) -> Result<(), ApiError> {
     if working.view.auth.enabled {
+        // As a restored store is until somebody wants a token.
+        if working.view.auth.token_secret.is_empty() {
+            keep_secret(working, &request);
+        }
+        return Ok(());
+    }
+    if request.secret_only {
         return Ok(());
     }
     let root = working.view.auth.user(ROOT).ok_or(ApiError::RootUserNotExist)?;
@@ -41,10 +48,14 @@ fn enable(working: &mut Working, request: AuthEnable) -> Result<(), ApiError> {
         return Err(ApiError::RootRoleNotExist);
     }
     working.view.auth.enabled = true;
+    keep_secret(working, &request);
+    Ok(())
+}
+
+fn keep_secret(working: &mut Working, request: &AuthEnable) {
     // A copy: the slice would keep the whole message that it came in.
     working.view.auth.token_secret = request.token_secret.to_vec().into();
     working.save_auth_settings();
-    Ok(())
 }
 
 fn disable(working: &mut Working) {

@@ -11,6 +11,8 @@ pub fn apply(working: &mut Working, command: Command, term: u64) -> Result<Respo
     auth::check(working, command.caller.as_ref(), &op)?;
     match op {
         Op::Put(request) => {
+            // As in etcd, the lease is looked for first here, and last in a transaction.
+            check_lease(working, &request)?;
             check_put(working, &request)?;
             let response = put(working, request)?;
             working.commit();
@@ -59,6 +61,10 @@ pub fn check_put(working: &Working, request: &pb::PutRequest) -> Result<(), Appl
     if needs_old && working.index().live(&request.key)?.is_none() {
         return Err(ApiError::KeyNotFound.into());
     }
+    check_lease(working, request)
+}
+
+fn check_lease(working: &Working, request: &pb::PutRequest) -> Result<(), ApplyError> {
     if request.lease != 0 && working.view.lease(request.lease).is_none() {
         return Err(ApiError::LeaseNotFound.into());
     }

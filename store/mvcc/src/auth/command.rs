@@ -40,4 +40,7 @@ pub struct AuthEnable {
     /// Random, chosen by the proposer: the key of all tokens until auth is disabled.
     #[prost(bytes = "bytes", tag = "1")]
     pub token_secret: Bytes,
+    /// Enables nothing; gives the secret to a store that was restored with auth on, if it has none yet.
+    #[prost(bool, tag = "2")]
+    pub secret_only: bool,
 }

@@ -3,6 +3,7 @@
 
 mod caller;
 mod command;
+mod content;
 mod permissions;
 mod record;
 mod requirement;
@@ -11,6 +12,7 @@ mod view;
 
 pub use caller::Caller;
 pub use command::{AuthChange, AuthCommand, AuthEnable};
+pub use content::AuthContent;
 pub(crate) use permissions::Access;
 pub(crate) use record::{AuthKey, AuthRecord, RoleRecord, UserRecord};
 pub(crate) use requirement::check_command;

@@ -131,6 +131,16 @@ impl AuthState {
         self.roles.get(name).map(AsRef::as_ref)
     }
 
+    /// By name.
+    pub fn users(&self) -> impl Iterator<Item = (&str, &User)> {
+        self.users.iter().map(|(name, user)| (name.as_str(), &**user))
+    }
+
+    /// By name.
+    pub fn roles(&self) -> impl Iterator<Item = (&str, &Role)> {
+        self.roles.iter().map(|(name, role)| (name.as_str(), &**role))
+    }
+
     pub fn user_names(&self) -> impl Iterator<Item = &String> {
         self.users.keys()
     }

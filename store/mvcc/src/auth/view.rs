@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keelstone_etcd_api::{authpb::Permission, ApiError};
 
-use super::{Access, AuthStatus, Caller, UserPassword};
+use super::{Access, AuthContent, AuthStatus, Caller, UserPassword};
 use crate::{read::ReadError, view::View};
 
 /// Users, roles and what they allow, as of one applied index. Every check passes while auth is off, and for the
@@ -21,7 +21,12 @@ impl AuthView {
         AuthStatus { enabled: self.view.auth.enabled, revision: self.view.auth.revision }
     }
 
-    /// The key of all tokens; empty while auth is off.
+    /// All of it, for backups: password hashes too.
+    pub fn content(&self) -> AuthContent {
+        self.view.auth.content()
+    }
+
+    /// The key of all tokens; empty while auth is off, and after a restore until the first token is wanted.
     pub fn token_secret(&self) -> &Bytes {
         &self.view.auth.token_secret
     }

@@ -33,7 +33,7 @@ fn role_grant(name: &str, kind: authpb::permission::Type, key: &str, end: &str) 
 }
 
 fn enable() -> AuthChange {
-    AuthChange::Enable(AuthEnable { token_secret: "secret".into() })
+    AuthChange::Enable(AuthEnable { token_secret: "secret".into(), secret_only: false })
 }
 
 /// Auth is on; alice may read and write `[a, c)` and read `[c, e)`.

@@ -97,6 +97,8 @@ mod tests {
 
     use std::process::Command;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn tokens(env: &Env, options: &str) -> Result<JwtTokens, StoreError> {
@@ -148,6 +150,38 @@ mod tests {
             assert!(tokens(&env, &format!("jwt,sign-method={method},priv-key={private},pub-key={stranger}")).is_err());
             let stranger = tokens(&env, &format!("jwt,sign-method={method},pub-key={stranger}")).unwrap();
             assert_eq!(stranger.verify(&env, &token), None, "{method}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// A signature says nothing about what is signed; and whatever the text is, it is a token or none.
+        #[test]
+        fn nonsense_is_no_token(claims in ".{0,80}", number in any::<f64>(), depth in 0..400_usize, text in ".{0,120}") {
+            let (env, dir) = (Env::os(), tempfile::TempDir::new().unwrap());
+            let secret = dir.path().join("secret");
+            std::fs::write(&secret, "a secret that is long enough for everybody").unwrap();
+            let made = tokens(&env, &format!("jwt,sign-method=HS256,priv-key={}", secret.display())).unwrap();
+            let head = URL_SAFE_NO_PAD.encode(json!({"alg": "HS256"}).to_string());
+            let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            let strange = [
+                claims.clone(),
+                deep.clone(),
+                format!("{{\"username\":\"alice\",\"revision\":{number}}}"),
+                format!("{{\"username\":{deep},\"revision\":7}}"),
+                json!({"username": claims, "revision": 7, "exp": number}).to_string(),
+                json!({"username": 7, "revision": 7}).to_string(),
+                json!({"revision": 7}).to_string(),
+            ];
+            for claims in strange {
+                let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims));
+                let signature = made.key.sign(signed.as_bytes()).unwrap();
+                let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+                let read = made.verify(&env, &token);
+                prop_assert!(read.is_none_or(|caller| caller.auth_revision == 7 || caller.user == "alice"));
+            }
+            prop_assert_eq!(made.verify(&env, &text), None);
         }
     }
 

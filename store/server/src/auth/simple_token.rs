@@ -103,6 +103,7 @@ mod tests {
     use keelstone_engine::MemEngine;
     use keelstone_etcd_api::pb;
     use keelstone_mvcc::{AuthChange, AuthCommand, AuthEnable, Command, Entry, Mvcc, MvccOptions, Op, Payload};
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -114,7 +115,7 @@ mod tests {
         let changes = [
             AuthChange::UserAdd(add),
             AuthChange::UserGrantRole(grant),
-            AuthChange::Enable(AuthEnable { token_secret: token_secret.into() }),
+            AuthChange::Enable(AuthEnable { token_secret: token_secret.into(), secret_only: false }),
         ];
         for (index, change) in (1..).zip(changes) {
             let op = Some(Op::Auth(AuthCommand { change: Some(change) }));
@@ -144,6 +145,24 @@ mod tests {
             assert_eq!(tokens.verify(&env, &mvcc.auth(), &token[..length]), None);
         }
         assert_eq!(tokens.verify(&env, &mvcc.auth(), &"A".repeat(TOKEN_BYTES_MAX + 1)), None);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// A seal says nothing about what is sealed; and whatever the text is, it is a token or none.
+        #[test]
+        fn nonsense_is_no_token(sealed in vec(any::<u8>(), 0..60), text in ".{0,120}", version in 0..3_u8) {
+            let (env, mvcc, tokens) = (Env::os(), secured("secret"), SimpleTokens::new(Duration::from_secs(60)));
+            let users = mvcc.auth();
+            for head in [&[][..], &[version][..]] {
+                let mut token = [head, &sealed].concat();
+                let seal = hmac::sign(&key(&users).unwrap(), &token);
+                token.extend(seal.as_ref());
+                prop_assert_eq!(tokens.verify(&env, &users, &URL_SAFE_NO_PAD.encode(token)), None);
+            }
+            prop_assert_eq!(tokens.verify(&env, &users, &text), None);
+        }
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use keelstone_etcd_api::{pb, ApiError};
 use keelstone_mvcc::{AuthChange, AuthCommand, AuthEnable, Caller, Op};
 use keelstone_raft::RaftError;
@@ -22,10 +23,25 @@ impl Member {
     }
 
     pub async fn auth_enable(&self, credentials: &Credentials) -> Result<pb::AuthEnableResponse, RaftError> {
+        let change = AuthChange::Enable(AuthEnable { token_secret: self.new_secret(), secret_only: false });
+        Ok(pb::AuthEnableResponse { header: self.auth_change(change, credentials).await? })
+    }
+
+    fn new_secret(&self) -> Bytes {
         let mut secret = vec![0; TOKEN_SECRET_BYTES];
         self.env.random().fill(&mut secret);
-        let change = AuthChange::Enable(AuthEnable { token_secret: secret.into() });
-        Ok(pb::AuthEnableResponse { header: self.auth_change(change, credentials).await? })
+        secret.into()
+    }
+
+    /// A store that was restored with auth on has no secret for tokens yet: a backup must not hold it.
+    async fn ensure_secret(&self) -> Result<(), RaftError> {
+        if !self.mvcc.auth().token_secret().is_empty() {
+            return Ok(());
+        }
+        let change = AuthChange::Enable(AuthEnable { token_secret: self.new_secret(), secret_only: true });
+        self.propose(Op::Auth(AuthCommand { change: Some(change) })).await?;
+        // The leader has it; this member may not yet.
+        self.read_index().await.map(drop)
     }
 
     pub async fn auth_status(&self, credentials: &Credentials) -> Result<pb::AuthStatusResponse, RaftError> {
@@ -55,6 +71,7 @@ impl Member {
                 tracing::info!(user = %request.name, "wrong password");
                 return Err(ApiError::AuthFailed.into());
             }
+            self.ensure_secret().await?;
             let users = self.mvcc.auth();
             // The password may have been changed while it was checked.
             if users.password(&request.name).as_ref() == Some(&known) {

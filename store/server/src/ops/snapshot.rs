@@ -43,7 +43,6 @@ impl Member {
                 applied_index: export.applied().index,
                 term: status.term,
                 members,
-                ..About::default()
             };
             EtcdSnapshot::new(export, about)
         });

@@ -12,6 +12,7 @@ mod differential;
 #[path = "../../../client/tests/common/mod.rs"]
 pub mod etcd;
 mod etcdctl;
+mod etcdctl_differential;
 mod gateway;
 mod history;
 mod http_and_tls;

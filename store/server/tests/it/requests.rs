@@ -188,6 +188,12 @@ fn refusals() -> Vec<Call> {
         Call::Put(pb::PutRequest { ignore_value: true, ..put("a", "x") }),
         Call::Put(pb::PutRequest { ignore_lease: true, lease: 7, ..put("a", "x") }),
         Call::Put(pb::PutRequest { ignore_value: true, ..put("missing", "") }),
+        Call::Put(pb::PutRequest { ignore_value: true, lease: 12345, ..put("missing", "") }),
+        txn(
+            vec![],
+            vec![Op::RequestPut(pb::PutRequest { ignore_value: true, lease: 12345, ..put("missing", "") })],
+            vec![],
+        ),
         Call::Put(pb::PutRequest { ignore_lease: true, ..put("missing", "x") }),
         Call::Range(pb::RangeRequest { revision: 1_000_000, ..all() }),
         Call::Put(put("big", &"x".repeat(1_600_000))),

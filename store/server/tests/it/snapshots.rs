@@ -35,12 +35,38 @@ impl Tools {
     }
 
     async fn run(&self, tool: &str, arguments: &[&str]) -> String {
+        match self.output(tool, arguments).await {
+            Ok(text) => text,
+            Err(text) => panic!("{tool} {arguments:?}: {text}"),
+        }
+    }
+
+    /// What it prints; an error with all of it if it fails.
+    async fn output(&self, tool: &str, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(self.0.join(tool));
         command.env("ETCDCTL_API", "3").args(arguments).stdin(Stdio::null());
         let output = Env::os().offload(move || command.output().unwrap()).await;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{tool} {arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
-        text(&output.stdout)
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(text(&output.stdout) + &text(&output.stderr)),
+        }
+    }
+
+    /// `etcdctl` on one member, as a user (`name:password`) or nobody.
+    async fn ctl(&self, endpoint: &str, user: &str, line: &str) -> Result<String, String> {
+        let user: &[&str] = if user.is_empty() { &[] } else { &["--user", user] };
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.output("etcdctl", &[&["--endpoints", endpoint], user, &words].concat()).await
+    }
+
+    /// `etcdctl snapshot restore` as the only member of a cluster.
+    async fn restore(&self, snapshot: &str, dir: &Path, ports: &[u16]) {
+        let peer = format!("http://127.0.0.1:{}", ports[1]);
+        let cluster = format!("m0={peer}");
+        let arguments = ["snapshot", "restore", snapshot, "--name", "m0", "--initial-cluster", &cluster];
+        let rest = ["--initial-advertise-peer-urls", &peer, "--data-dir", dir.to_str().unwrap()];
+        self.run("etcdctl", &[&arguments[..], &rest].concat()).await;
     }
 }
 
@@ -153,12 +179,8 @@ async fn etcd_saves_checks_restores_and_serves_our_snapshot() {
     assert_eq!(own.revision, before.revision);
 
     let ports = etcd::free_ports(2);
-    let peer = format!("http://127.0.0.1:{}", ports[1]);
     let restored = dir.path().join("restored");
-    let cluster_flag = format!("m0={peer}");
-    let arguments = ["snapshot", "restore", name, "--name", "m0", "--initial-cluster", &cluster_flag];
-    let rest = ["--initial-advertise-peer-urls", &peer, "--data-dir", restored.to_str().unwrap()];
-    tools.run("etcdctl", &[&arguments[..], &rest].concat()).await;
+    tools.restore(name, &restored, &ports).await;
     let _etcd = serve(&tools, &restored, &ports).await;
     let theirs = client(&format!("127.0.0.1:{}", ports[0]));
     assert_eq!(see(&theirs, &leases, from).await, before);
@@ -243,6 +265,75 @@ async fn snapshots_of_etcd_are_imported_by_three_members() {
         assert_eq!((after.revision, &after.states[..before.states.len()]), (before.revision + 1, &before.states[..]));
         cluster.stop_all().await;
     }
+}
+
+/// What users may do who were made by the test below, and what `etcdctl` shows of them.
+async fn check_users(tools: &Tools, endpoint: &str) -> String {
+    let refused = |result: Result<String, String>, why: &str| {
+        let said = result.unwrap_err();
+        assert!(said.contains(why), "{said}");
+    };
+    assert_eq!(tools.ctl(endpoint, "ann:a", "get a1").await.unwrap(), "a1\nv\n");
+    refused(tools.ctl(endpoint, "ann:a", "get z").await, "permission denied");
+    refused(tools.ctl(endpoint, "ann:wrong", "get a1").await, "authentication failed");
+    refused(tools.ctl(endpoint, "bare:x", "get a1").await, "authentication failed");
+    refused(tools.ctl(endpoint, "", "get a1").await, "user name is empty");
+    let mut shown = String::new();
+    for line in ["user list", "role list", "user get ann", "user get bare", "role get readers", "get z"] {
+        shown += &tools.ctl(endpoint, "root:r", line).await.unwrap();
+    }
+    shown
+}
+
+/// Users, roles and passwords go to etcd 3.5 and come back, with auth on all the time. Tokens do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_go_to_etcd_and_come_back() {
+    let Some(tools) = Tools::find() else { return };
+    let cluster = Cluster::start_with(1, |config| config.bcrypt_cost = 4).await;
+    let endpoint = cluster.endpoints().remove(0);
+    for line in [
+        "user add root:r",
+        "user grant-role root root",
+        "user add ann:a",
+        "user add bare --no-password",
+        "role add readers",
+        "role grant-permission readers readwrite a b",
+        "role grant-permission readers read x",
+        "user grant-role ann readers",
+        "put a1 v",
+        "put z v",
+        "auth enable",
+    ] {
+        tools.ctl(&endpoint, "", line).await.unwrap_or_else(|said| panic!("{line}: {said}"));
+    }
+    let shown = check_users(&tools, &endpoint).await;
+    let dir = TempDir::new().unwrap();
+    let (out, back) = (dir.path().join("out.db"), dir.path().join("back.db"));
+    let save = format!("snapshot save {}", out.display());
+    tools.ctl(&endpoint, "root:r", &save).await.unwrap();
+    cluster.stop_all().await;
+
+    let ports = etcd::free_ports(2);
+    let restored = dir.path().join("restored");
+    tools.restore(out.to_str().unwrap(), &restored, &ports).await;
+    let etcd = serve(&tools, &restored, &ports).await;
+    let theirs = format!("127.0.0.1:{}", ports[0]);
+    assert_eq!(check_users(&tools, &theirs).await, shown);
+    tools.ctl(&theirs, "root:r", "user add eve:e").await.unwrap();
+    let save = format!("snapshot save {}", back.display());
+    tools.ctl(&theirs, "root:r", &save).await.unwrap();
+    drop(etcd);
+
+    let cluster = restored_cluster(3, import(&back, Epoch::default())).await;
+    for endpoint in cluster.endpoints() {
+        assert_eq!(
+            check_users(&tools, &endpoint).await,
+            format!("ann\nbare\neve\n{}", shown.trim_start_matches("ann\nbare\n"))
+        );
+        let said = tools.ctl(&endpoint, "eve:e", "get a1").await.unwrap_err();
+        assert!(said.contains("permission denied"), "{said}");
+    }
+    cluster.stop_all().await;
 }
 
 /// In a new epoch a client that saw more than was restored is told so, and never sees a revision again.
