@@ -111,6 +111,24 @@ impl Env {
         receiver.await.expect("offloaded work ended without a result: it panicked")
     }
 
+    /// See [`Offload::has_threads`].
+    pub fn has_threads(&self) -> bool {
+        self.offload.has_threads()
+    }
+
+    /// As [`Env::offload`], for work that takes at most about a millisecond and hardly ever waits for the disk:
+    /// handing it to another thread and back would cost more than it does.
+    pub async fn offload_short<T, F>(&self, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        match self.has_threads() {
+            true => work(),
+            false => self.offload(work).await,
+        }
+    }
+
     /// Starts a task. It ends with the process (or, under simulation, with its host).
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where

@@ -20,6 +20,7 @@ mod options;
 mod quota;
 mod range_bounds;
 mod read;
+mod recent;
 mod record;
 mod shared;
 mod snapshot;

@@ -3,6 +3,8 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use bytes::Bytes;
 use keelstone_engine::{Batch, Column, Direction, EngineError, Page, RangeRequest, Snapshot, PAGE_BYTES_MAX};
 
+use crate::{index::rows, recent::Recent};
+
 type Written = BTreeMap<Bytes, Option<Bytes>>;
 
 /// Writes that wait for their batch, over the snapshot that they will change: what is read here is what the
@@ -11,11 +13,18 @@ pub struct Staged {
     base: Arc<dyn Snapshot>,
     /// By column: the new value, or `None` for a deletion.
     written: [Written; Column::ALL.len()],
+    /// Rows of [`Column::Index`] that the base holds.
+    recent: Recent,
 }
 
 impl Staged {
     pub fn new(base: Arc<dyn Snapshot>) -> Self {
-        Self { base, written: Default::default() }
+        Self::with_recent(base, Recent::default())
+    }
+
+    /// `recent` is what is known of the base.
+    pub fn with_recent(base: Arc<dyn Snapshot>, recent: Recent) -> Self {
+        Self { base, written: Default::default(), recent }
     }
 
     pub fn put(&mut self, column: Column, key: Bytes, value: Bytes) {
@@ -24,6 +33,17 @@ impl Staged {
 
     pub fn delete(&mut self, column: Column, key: Bytes) {
         self.written[column as usize].insert(key, None);
+    }
+
+    /// What is known of the state after the writes, which were made by [`Staged::into_batch`].
+    pub fn into_batch_and_recent(mut self) -> (Batch, Recent) {
+        let mut recent = std::mem::take(&mut self.recent);
+        for (row, value) in &self.written[Column::Index as usize] {
+            if rows::is_current(row) {
+                recent.note(row.clone(), value.clone());
+            }
+        }
+        (self.into_batch(), recent)
     }
 
     /// One write for each key, whatever happened to it in between.
@@ -87,7 +107,10 @@ impl Snapshot for Staged {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         match self.written[column as usize].get(key) {
             Some(value) => Ok(value.clone()),
-            None => self.base.get(column, key),
+            None => match self.recent.get(key).filter(|_| column == Column::Index) {
+                Some(value) => Ok(Some(value.clone())),
+                None => self.base.get(column, key),
+            },
         }
     }
 

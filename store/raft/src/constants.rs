@@ -14,8 +14,10 @@ pub const PROPOSALS_QUEUED_MAX: usize = 8_192;
 pub const PROPOSALS_BATCH_MAX: usize = 1_024;
 /// Bytes after which a batch of proposals is closed.
 pub const PROPOSALS_BATCH_BYTES_MAX: usize = 4 << 20;
-/// Batches in flight to the log or the leader; the queue waits for one to be answered.
-pub const PROPOSAL_BATCHES_IN_FLIGHT_MAX: usize = 16;
+/// Batches in flight to the log or the leader; what comes meanwhile waits and makes the next one larger.
+pub const PROPOSAL_BATCHES_IN_FLIGHT_MAX: usize = 2;
+/// Batches on their way into the leader's log; what comes meanwhile, from all members, makes the next one larger.
+pub const LOG_BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// Linearizable reads and keep-alives waiting for the next shared round; the next one is refused with
 /// `too many requests`.
 pub const READS_QUEUED_MAX: usize = 65_536;
@@ -23,6 +25,9 @@ pub const READS_QUEUED_MAX: usize = 65_536;
 pub const APPLY_BATCH_MAX: usize = 4_096;
 /// Bytes of commands applied in one write batch.
 pub const APPLY_BATCH_BYTES_MAX: usize = 16 << 20;
+/// Entries and bytes of a batch that is applied where it is asked for; larger ones go to the blocking pool.
+pub const APPLY_SHORT_ENTRIES_MAX: usize = 64;
+pub const APPLY_SHORT_BYTES_MAX: usize = 256 << 10;
 /// Entries in one message to a follower.
 pub const APPEND_ENTRIES_MAX: u64 = 1_024;
 /// Bytes of commands in one message to a follower, plus one entry.

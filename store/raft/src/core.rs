@@ -1,6 +1,6 @@
 //! What the tasks of one member share.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, future::Future, io, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -11,6 +11,7 @@ use openraft::{errors::ClientWriteError, raft::WriteResult};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    gate::Gate,
     lease_clocks::LeaseClocks,
     outcome::Outcome,
     peers::{Client, Peers},
@@ -26,6 +27,7 @@ pub(crate) struct Core {
     pub mvcc: Arc<Mvcc>,
     pub wal: Wal,
     pub peers: Peers,
+    pub gate: Gate,
     pub progress: Arc<Progress>,
     pub clocks: Arc<LeaseClocks>,
     pub status: watch::Sender<RaftStatus>,
@@ -58,7 +60,7 @@ impl Core {
         client.map(Leader::At).ok_or(RaftError::NoLeader)
     }
 
-    /// Puts commands into this member's log if it leads; their outcomes come in order.
+    /// Puts commands into this member's log if it leads, by themselves; their outcomes come in order.
     pub(crate) async fn write_here(&self, commands: Vec<Bytes>) -> impl Stream<Item = Outcome> + Send {
         let count = commands.len();
         match self.raft.client_write_many(commands.into_iter().map(Proposal)).await {
@@ -67,6 +69,13 @@ impl Core {
             // The log's task is gone: it never saw the commands.
             Err(_) => futures::stream::iter((0..count).map(|_| Outcome::NotLeader)).boxed(),
         }
+    }
+
+    /// Resolves when the leader is another than now, or the node is gone.
+    pub(crate) fn leader_moves(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut status = self.status.subscribe();
+        let leader = status.borrow().leader;
+        async move { drop(status.wait_for(|status| status.leader != leader).await) }
     }
 
     pub(crate) fn term(&self) -> u64 {

@@ -28,7 +28,8 @@ pub(crate) async fn run(core: Arc<Core>) {
     });
 }
 
-/// Writes `metrics` into `status`. `membership` is what `status` shows already.
+/// Writes `metrics` into `status`. `membership` is what `status` shows already. Indexes alone wake nobody: they
+/// change with every batch, and each watch stream would be woken for them.
 fn update(
     metrics: &RaftMetrics<TypeConfig>,
     status: &watch::Sender<RaftStatus>,
@@ -64,8 +65,8 @@ fn update(
     *membership = Some(Arc::clone(&metrics.membership_config));
 }
 
-fn summary(status: &RaftStatus) -> (Option<u64>, u64, u64, u64, u64) {
-    (status.leader, status.term, status.last_index, status.committed, status.applied)
+fn summary(status: &RaftStatus) -> (Option<u64>, u64) {
+    (status.leader, status.term)
 }
 
 fn show_members(status: &mut RaftStatus, membership: &StoredMembership) {

@@ -14,6 +14,7 @@ mod error;
 mod follow;
 #[cfg(test)]
 mod fuzz;
+mod gate;
 mod lease_clocks;
 mod lease_expiry;
 mod log_store;

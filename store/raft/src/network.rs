@@ -65,6 +65,12 @@ impl Link {
     fn client(&self) -> Result<Client, Error> {
         self.client.clone().map_err(unreachable)
     }
+
+    async fn append_once(&self, request: AppendEntriesRequest<TypeConfig>, limit: Duration) -> Appended {
+        let mut client = self.client()?;
+        let response = within(limit, client.append(convert::append_out(request))).await?;
+        convert::append_result_in(response).map_err(unreachable)
+    }
 }
 
 /// A call with a deadline.
@@ -86,14 +92,12 @@ impl RaftNetworkV2<TypeConfig> for Link {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
-        let mut client = self.client()?;
-        let response = within(option.hard_ttl(), client.append(convert::append_out(request))).await?;
-        convert::append_result_in(response).map(Into::into).map_err(unreachable)
+        self.append_once(request, option.hard_ttl()).await.map(Into::into)
     }
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Appended>, Error>>
     where
@@ -105,6 +109,13 @@ impl RaftNetworkV2<TypeConfig> for Link {
                 return Ok(input
                     .then(move |request| append_or_forge(client.clone(), request, option.hard_ttl()))
                     .boxed());
+            }
+            if input.size_hint() == (1, Some(1)) {
+                // A heartbeat, also one that confirms reads: opening a stream for it would cost more than a call.
+                let Some(request) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+                fault::pause(Point::PeerAppend).await;
+                let answer = self.append_once(request, option.hard_ttl()).await?;
+                return Ok(futures::stream::iter([Ok(answer)]).boxed());
             }
             let opened = async {
                 fault::pause(Point::PeerAppend).await;

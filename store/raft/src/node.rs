@@ -27,6 +27,7 @@ use crate::{
     constants::{APPEND_ENTRIES_MAX, APPLY_BATCH_MAX, PROPOSALS_QUEUED_MAX},
     core::{Core, Leader},
     follow,
+    gate::Gate,
     lease_clocks::LeaseClocks,
     lease_expiry,
     log_store::LogStore,
@@ -89,7 +90,8 @@ impl RaftNode {
         let network = Network { env: env.clone(), peers: peers.clone() };
         let raft = Raft::new(config.id, Arc::new(options), network, log, machine).await?;
         let status = watch::Sender::new(RaftStatus { id: config.id, ..RaftStatus::default() });
-        let core = Arc::new(Core { env, config, raft, mvcc, wal, peers, progress, clocks, status });
+        let gate = Gate::default();
+        let core = Arc::new(Core { env, config, raft, mvcc, wal, peers, gate, progress, clocks, status });
         let node = Self::spawn(core);
         node.bootstrap().await?;
         Ok(node)
@@ -168,6 +170,8 @@ impl RaftNode {
         self.core().wal.durable_end()
     }
 
+    /// Wakes when the leader, the term, the membership or the failure changes; the indexes are always new, but
+    /// wake nobody.
     pub fn status_watch(&self) -> watch::Receiver<RaftStatus> {
         self.core().status.subscribe()
     }

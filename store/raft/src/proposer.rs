@@ -1,9 +1,8 @@
 //! The one task of a member that proposes: it drains its queue into the log, or to the leader, in batches.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use keelstone_env::fault::{self, Point, Sight};
 use keelstone_mvcc::Response;
 use tokio::{
@@ -14,6 +13,7 @@ use tokio::{
 use crate::{
     constants::{PROPOSALS_BATCH_BYTES_MAX, PROPOSALS_BATCH_MAX, PROPOSAL_BATCHES_IN_FLIGHT_MAX},
     core::{Core, Leader},
+    gate,
     outcome::Outcome,
     peer,
     peers::{never_sent, Client},
@@ -57,25 +57,39 @@ impl Proposer {
         Self { core, again, in_flight: Arc::new(Semaphore::new(PROPOSAL_BATCHES_IN_FLIGHT_MAX)) }
     }
 
-    /// Runs until the node is gone.
+    /// Runs until the node is gone. Whatever comes while the batches in flight are at their bound goes into the
+    /// next one: under load batches grow by themselves, and the cost of each is shared by many commands.
     pub(crate) async fn run(self, mut queue: mpsc::Receiver<Pending>) {
         let mut waiting = Vec::new();
-        while queue.recv_many(&mut waiting, batch_max()).await > 0 {
-            for batch in cut(std::mem::take(&mut waiting)) {
-                self.dispatch(batch).await;
+        while let Ok(room) = Arc::clone(&self.in_flight).acquire_owned().await {
+            let batch_max = batch_max();
+            if queue.recv_many(&mut waiting, batch_max).await == 0 {
+                return;
+            }
+            // Requests that are ready already come along.
+            tokio::task::yield_now().await;
+            while waiting.len() < batch_max {
+                let Ok(pending) = queue.try_recv() else { break };
+                waiting.push(pending);
+            }
+            let mut batches = cut(std::mem::take(&mut waiting)).into_iter();
+            let Some(first) = batches.next() else { continue };
+            self.dispatch(first, room).await;
+            for batch in batches {
+                let Ok(room) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
+                self.dispatch(batch, room).await;
             }
         }
     }
 
-    /// Sends one batch on its way as soon as there is room and a leader.
-    async fn dispatch(&self, mut batch: Vec<Pending>) {
-        let Ok(room) = Arc::clone(&self.in_flight).acquire_owned().await else { return };
+    /// Sends one batch on its way as soon as there is a leader.
+    async fn dispatch(&self, mut batch: Vec<Pending>, room: OwnedSemaphorePermit) {
         fault::pause(Point::ProposerBatch).await;
         batch = expire(batch, self.core.env.now(), &RaftError::Timeout);
         loop {
             let Some(earliest) = batch.iter().map(|pending| pending.deadline).min() else { return };
             match self.core.leader(earliest).await {
-                Ok(Leader::Here) => return self.send_here(batch, room).await,
+                Ok(Leader::Here) => return self.send_here(batch, room),
                 Ok(Leader::At(client)) => return self.send_to(client, batch, room),
                 Err(RaftError::NoLeader) => {
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -91,54 +105,63 @@ impl Proposer {
         }
     }
 
-    async fn send_here(&self, batch: Vec<Pending>, room: OwnedSemaphorePermit) {
-        let commands = batch.iter().map(|pending| pending.command.clone()).collect();
-        // Awaited here, so that batches enter the log in their order.
-        let mut outcomes = self.core.write_here(commands).await.boxed();
-        let again = self.again.clone();
+    fn send_here(&self, batch: Vec<Pending>, room: OwnedSemaphorePermit) {
+        let (core, again, moved) = (Arc::clone(&self.core), self.again.clone(), self.core.leader_moves());
         self.core.env.spawn(async move {
-            fault::pause(Point::ProposerAnswer).await;
-            let mut refused = Vec::new();
-            for pending in batch {
-                match tokio::time::timeout_at(pending.deadline, outcomes.next()).await {
-                    Ok(Some(Outcome::NotLeader)) => refused.push(pending),
-                    Ok(Some(outcome)) => pending.end(outcome.into_result()),
-                    Ok(None) => pending.end(Err(RaftError::Unknown("the member stopped".into()))),
-                    Err(_) => pending.end(Err(RaftError::Unknown("not committed in time".into()))),
+            let Some(latest) = latest(&batch) else { return };
+            let commands = batch.iter().map(|pending| pending.command.clone()).collect();
+            let written = tokio::time::timeout_at(latest, gate::write(&core, commands));
+            let refused = match holding(room, moved, written).await {
+                Ok(outcomes) => {
+                    fault::pause(Point::ProposerAnswer).await;
+                    answer_all(batch, outcomes)
                 }
-            }
-            drop(room);
+                Err(_) => unknown(batch, "not committed in time"),
+            };
             retry(again, refused).await;
         });
     }
 
     fn send_to(&self, mut client: Client, batch: Vec<Pending>, room: OwnedSemaphorePermit) {
-        let again = self.again.clone();
+        let (again, moved) = (self.again.clone(), self.core.leader_moves());
         self.core.env.spawn(async move {
-            let latest = batch.iter().map(|pending| pending.deadline).max();
+            let Some(latest) = latest(&batch) else { return };
             let commands = batch.iter().map(|pending| pending.command.clone()).collect();
             fault::pause(Point::ProposerForward).await;
             let call = client.forward(peer::ForwardRequest { commands });
-            let answer = match latest {
-                Some(latest) => tokio::time::timeout_at(latest, call).await,
-                None => return,
-            };
-            let refused = match answer {
-                Ok(Ok(response)) => answer_all(batch, response.into_inner().outcomes),
+            let refused = match holding(room, moved, tokio::time::timeout_at(latest, call)).await {
+                Ok(Ok(response)) => {
+                    answer_all(batch, response.into_inner().outcomes.into_iter().map(Outcome::from_wire))
+                }
                 Ok(Err(status)) if never_sent(&status) => batch,
                 Ok(Err(status)) => unknown(batch, &format!("the leader did not answer: {}", status.message())),
                 Err(_) => unknown(batch, "the leader did not answer in time"),
             };
-            drop(room);
             retry(again, refused).await;
         });
     }
 }
 
+/// Keeps a place among the batches in flight until `work` is done or the leader moves: what went to a leader that is
+/// gone may be answered late, and must not hold up what the next one can take.
+async fn holding<T>(room: OwnedSemaphorePermit, moved: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return done,
+        () = moved => drop(room),
+    }
+    work.await
+}
+
+fn latest(batch: &[Pending]) -> Option<Instant> {
+    batch.iter().map(|pending| pending.deadline).max()
+}
+
 /// Gives each command its outcome; returns those that were not taken.
-fn answer_all(batch: Vec<Pending>, outcomes: Vec<peer::Outcome>) -> Vec<Pending> {
+fn answer_all(batch: Vec<Pending>, outcomes: impl IntoIterator<Item = Outcome>) -> Vec<Pending> {
     let mut refused = Vec::new();
-    let mut outcomes = outcomes.into_iter().map(Outcome::from_wire);
+    let mut outcomes = outcomes.into_iter();
     for pending in batch {
         match outcomes.next() {
             Some(Outcome::NotLeader) => refused.push(pending),

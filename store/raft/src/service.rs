@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     constants::{MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_TIME_MAX},
     convert::{self, Invalid},
+    gate,
     peer::{self, peer_server::Peer, peer_server::PeerServer, snapshot_request::Part},
     peers::{CLUSTER_HEADER, MEMBER_HEADER},
     snapshot::{SnapshotHandle, Spool, Spooled},
@@ -183,8 +184,8 @@ impl Peer for PeerHandler {
         if commands.iter().any(|command| Command::decode(command.clone()).is_err()) {
             return Err(Status::invalid_argument("a command cannot be read"));
         }
-        let outcomes = self.node.core().write_here(commands).await;
-        let outcomes = outcomes.map(crate::outcome::Outcome::into_wire).collect().await;
+        let outcomes = gate::write(self.node.core(), commands).await;
+        let outcomes = outcomes.into_iter().map(crate::outcome::Outcome::into_wire).collect();
         Ok(Response::new(peer::ForwardResponse { outcomes }))
     }
 

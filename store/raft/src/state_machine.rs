@@ -22,7 +22,7 @@ use prost::Message;
 use tokio::sync::{watch, Notify};
 
 use crate::{
-    constants::{APPLY_BATCH_BYTES_MAX, APPLY_BATCH_MAX},
+    constants::{APPLY_BATCH_BYTES_MAX, APPLY_BATCH_MAX, APPLY_SHORT_BYTES_MAX, APPLY_SHORT_ENTRIES_MAX},
     convert,
     log_store::{decode_log_id, encode_log_id},
     peer,
@@ -170,7 +170,12 @@ impl StateMachine {
         fault::pause(Point::ApplyBatch).await;
         let mvcc = Arc::clone(&self.mvcc);
         let entries = batch.entries;
-        let replies = self.env.offload(move || mvcc.apply(entries)).await.map_err(io::Error::other)?;
+        let is_short = entries.len() <= APPLY_SHORT_ENTRIES_MAX && batch.bytes <= APPLY_SHORT_BYTES_MAX;
+        let replies = match is_short {
+            true => self.env.offload_short(move || mvcc.apply(entries)).await,
+            false => self.env.offload(move || mvcc.apply(entries)).await,
+        };
+        let replies = replies.map_err(io::Error::other)?;
         fault::pause(Point::ApplyAnswer).await;
         self.note_applied(last, batch.bytes);
         answer(batch.responders, replies);

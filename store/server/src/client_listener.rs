@@ -18,22 +18,30 @@ use tokio_util::task::TaskTracker;
 use tonic::{body::Body, service::Routes, transport::server::Connected};
 use tower::Service;
 
-use crate::{constants::*, gateway::Gateway, http::answer, member::Member};
+use crate::{
+    constants::*,
+    gateway::Gateway,
+    grpc::{direct_method, Services},
+    http::answer,
+    member::Member,
+};
 
 /// Serves gRPC and plain HTTP on one port, as etcd does: the content type of a request tells them apart.
 #[derive(Clone)]
 pub(crate) struct ClientListener {
     member: Arc<Member>,
-    /// `None`: health and metrics alone.
-    grpc: Option<Routes>,
+    /// The services, and the way to all of them; `None`: health and metrics alone.
+    grpc: Option<(Services, Routes)>,
     gateway: Option<Gateway>,
     connections: TaskTracker,
 }
 
 impl ClientListener {
-    pub fn new(member: Arc<Member>, grpc: Option<Routes>) -> Self {
+    /// Without `services`, health and metrics alone are served.
+    pub fn new(member: Arc<Member>, services: Option<Services>) -> Self {
         let message_bytes_max = member.limits.request_bytes_max + GRPC_OVERHEAD_BYTES;
-        let gateway = grpc.clone().map(|services| Gateway::new(services, message_bytes_max));
+        let grpc = services.map(|services| (services.clone(), services.client_routes()));
+        let gateway = grpc.as_ref().map(|(_, routes)| Gateway::new(routes.clone(), message_bytes_max));
         Self { member, grpc, gateway, connections: TaskTracker::new() }
     }
 
@@ -72,10 +80,8 @@ impl ClientListener {
     async fn serve(self, stream: GrpcStream) {
         let peer = stream.connect_info();
         let stopping = self.member.stopping.clone();
-        let service = hyper::service::service_fn(|request| {
-            let (this, peer) = (self.clone(), peer.clone());
-            this.route(request, peer)
-        });
+        let shared = Arc::new((self, peer.clone()));
+        let service = hyper::service::service_fn(|request| route(Arc::clone(&shared), request));
         let builder = builder();
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         pin_mut!(connection);
@@ -95,25 +101,41 @@ impl ClientListener {
             tracing::debug!(peer = %peer.address, %error, "a client connection ended");
         }
     }
+}
 
-    async fn route(mut self, mut request: Request<Incoming>, peer: GrpcPeer) -> Result<Response<Body>, Infallible> {
-        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_grpc = content_type.is_some_and(|value| value.starts_with("application/grpc"));
-        if let (true, Some(grpc)) = (is_grpc, &mut self.grpc) {
-            request.extensions_mut().insert(peer);
-            return grpc.call(request).await;
+/// Answers one request of a connection.
+async fn route(
+    connection: Arc<(ClientListener, GrpcPeer)>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let (listener, peer) = &*connection;
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_grpc = content_type.is_some_and(|value| value.starts_with("application/grpc"));
+    if let (true, Some((services, routes))) = (is_grpc, &listener.grpc) {
+        if peer.identity.is_some() {
+            request.extensions_mut().insert(peer.clone());
         }
-        let mut response = if request.method() == http::Method::OPTIONS {
-            Response::new(Body::empty())
-        } else if let (true, Some(gateway)) = (Gateway::serves(request.uri().path()), self.gateway) {
-            gateway.answer(request).await
-        } else {
-            let (parts, body) = answer(&self.member, request.method(), request.uri()).await.into_parts();
-            Response::from_parts(parts, Body::new(Full::new(Bytes::from(body))))
-        };
-        allow_origins(response.headers_mut());
-        Ok(response)
+        if let Some(method) = direct_method(request.uri().path()) {
+            return Ok(services.call_directly(method, request).await);
+        }
+        return routes.clone().call(request).await;
     }
+    // Boxed, so that each call's task does not have room for it.
+    Ok(Box::pin(plain(listener, request)).await)
+}
+
+/// Answers plain HTTP.
+async fn plain(listener: &ClientListener, request: Request<Incoming>) -> Response<Body> {
+    let mut response = if request.method() == http::Method::OPTIONS {
+        Response::new(Body::empty())
+    } else if let (true, Some(gateway)) = (Gateway::serves(request.uri().path()), listener.gateway.clone()) {
+        gateway.answer(request).await
+    } else {
+        let (parts, body) = answer(&listener.member, request.method(), request.uri()).await.into_parts();
+        Response::from_parts(parts, Body::new(Full::new(Bytes::from(body))))
+    };
+    allow_origins(response.headers_mut());
+    response
 }
 
 /// Browsers may call from any page, as with etcd's default `--cors=*`.
@@ -133,6 +155,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .auto_date_header(false)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)

@@ -80,7 +80,7 @@ impl StoreServer {
         let counted = |listener| Box::new(MeteredListener { listener, traffic: Arc::clone(&meters.clients) });
         let services = Services::new(Arc::clone(&member));
         let mut serving = Vec::new();
-        let listener = ClientListener::new(Arc::clone(&member), Some(services.client_routes()));
+        let listener = ClientListener::new(Arc::clone(&member), Some(services.clone()));
         let client_tls = tls.client.clone().filter(|_| config.listen_client_tls);
         serving.push(env.spawn(listener.clone().run(counted(client), client_tls)));
         if let Some(metrics) = metrics {

@@ -15,3 +15,5 @@ pub const QUEUE_KIB_MAX: u32 = 64 << 10;
 pub const CACHE_BYTES_MAX: usize = 32 << 20;
 /// Bytes that one read from disk fetches at once, plus one entry.
 pub const READ_BYTES_MAX: usize = 4 << 20;
+/// Memory for encoding a batch that is kept for the next one; what a larger batch needed is given back.
+pub const BUFFER_KEPT_BYTES_MAX: usize = 1 << 20;

@@ -107,7 +107,7 @@ impl Wal {
         let marks = recovered.memory.marks.clone();
         let shared = Arc::new(Shared { env, options, memory: Mutex::new(recovered.memory), durable });
         let writer = writer::Writer::new(Arc::clone(&shared), recovered.current, recovered.closed, marks);
-        shared.env.spawn(writer.run(receiver));
+        writer.start(receiver);
         let queue_kib = Arc::new(Semaphore::new(constants::QUEUE_KIB_MAX as usize));
         Ok(Self { shared, operations, queue_kib })
     }

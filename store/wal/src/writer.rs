@@ -25,6 +25,8 @@ pub(crate) struct Writer {
     closed: Vec<(u64, u64)>,
     /// As of the last operation written; memory may be ahead.
     marks: Marks,
+    /// Where batches are encoded, kept from one to the next.
+    buffer: Vec<u8>,
 }
 
 /// Who waits for a batch, in order.
@@ -45,11 +47,33 @@ struct Batch {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, current: OpenSegment, closed: Vec<(u64, u64)>, marks: Marks) -> Self {
-        Self { shared, current: Some(current), closed, marks }
+        Self { shared, current: Some(current), closed, marks, buffer: Vec::new() }
+    }
+
+    /// Starts the writer: on a thread of its own if there are threads, because handing each batch to another
+    /// thread and back would cost more than writing it.
+    pub(crate) fn start(self, queue: mpsc::Receiver<Operation>) {
+        let env = self.shared.env.clone();
+        match env.has_threads() {
+            true => {
+                let pool = env.clone();
+                let work = move || tokio::runtime::Handle::current().block_on(self.run(queue));
+                env.spawn(async move { pool.offload(work).await });
+            }
+            false => drop(env.spawn(self.run(queue))),
+        }
+    }
+
+    /// Runs what blocks: here, on a thread of its own, or offloaded.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match self.shared.env.has_threads() {
+            true => work(),
+            false => self.shared.env.offload(work).await,
+        }
     }
 
     /// Runs until all handles are gone or the disk fails.
-    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Operation>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Operation>) {
         let mut operations = Vec::new();
         while queue.recv_many(&mut operations, BATCH_OPS_MAX).await > 0 {
             fault::pause(Point::WalBatch).await;
@@ -71,7 +95,7 @@ impl Writer {
     }
 
     fn encode(&mut self, current: &OpenSegment, operations: impl Iterator<Item = Operation>) -> Batch {
-        let mut frames = FrameWriter::new(current);
+        let mut frames = FrameWriter::new(current, std::mem::take(&mut self.buffer));
         let mut batch =
             Batch { frames: Vec::new(), frames_count: 0, index_max: 0, sync: false, purge: false, waiters: Vec::new() };
         for operation in operations {
@@ -123,10 +147,8 @@ impl Writer {
         let Batch { frames, frames_count, index_max, sync, purge, waiters } = batch;
         let shared = Arc::clone(&self.shared);
         let marks = self.marks.clone();
-        let (current, result) = self
-            .shared
-            .env
-            .offload(move || {
+        let (current, mut frames, result) = self
+            .blocking(move || {
                 let mut closed = None;
                 let result = current.write(&frames, sync).and_then(|()| {
                     current.frames += frames_count;
@@ -139,10 +161,13 @@ impl Writer {
                     }
                     Ok(closed)
                 });
-                (current, result)
+                (current, frames, result)
             })
             .await;
         self.current = Some(current);
+        frames.clear();
+        frames.shrink_to(constants::BUFFER_KEPT_BYTES_MAX);
+        self.buffer = frames;
         fault::pause(Point::WalWritten).await;
         match result {
             Ok(closed) => {
@@ -167,11 +192,8 @@ impl Writer {
         fault::pause(Point::WalRemove).await;
         let sequences: Vec<u64> = self.closed.iter().take(count).map(|(sequence, _)| *sequence).collect();
         let shared = Arc::clone(&self.shared);
-        let removed = self
-            .shared
-            .env
-            .offload(move || segment::remove(&**shared.env.disk(), &shared.options.dir, &sequences))
-            .await;
+        let removed =
+            self.blocking(move || segment::remove(&**shared.env.disk(), &shared.options.dir, &sequences)).await;
         match removed {
             Ok(()) => {
                 fault::sight(Sight::SegmentRemoved);
@@ -243,9 +265,10 @@ struct FrameWriter {
 }
 
 impl FrameWriter {
-    fn new(current: &OpenSegment) -> Self {
+    /// Writes into `out`, which is empty.
+    fn new(current: &OpenSegment, out: Vec<u8>) -> Self {
         Self {
-            out: Vec::new(),
+            out,
             open: None,
             segment_length: current.length,
             sequence: current.sequence,

@@ -52,4 +52,8 @@ impl Offload for BlockingPool {
             }
         })
     }
+
+    fn has_threads(&self) -> bool {
+        true
+    }
 }

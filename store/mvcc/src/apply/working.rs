@@ -8,6 +8,7 @@ use crate::{
     auth::AuthKey,
     index::{Index, IndexWriter, Version},
     read,
+    recent::Recent,
     record::{self, LeaseRecord, Revision},
     staged::Staged,
     view::View,
@@ -26,8 +27,8 @@ pub struct Working {
 }
 
 impl Working {
-    pub fn new(view: View) -> Self {
-        let staged = Staged::new(std::sync::Arc::clone(&view.snapshot));
+    pub fn new(view: View, recent: Recent) -> Self {
+        let staged = Staged::with_recent(std::sync::Arc::clone(&view.snapshot), recent);
         Self { view, staged, events: Vec::new(), lease_events: Vec::new(), changes: Vec::new() }
     }
 

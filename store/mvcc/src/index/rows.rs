@@ -55,6 +55,11 @@ pub fn current(generation: u8, key: &[u8]) -> Bytes {
     row.freeze()
 }
 
+/// Whether a row is that of an existing key.
+pub fn is_current(row: &[u8]) -> bool {
+    row.get(1) == Some(&CURRENT)
+}
+
 /// The end of all rows of existing keys.
 pub fn current_end(generation: u8) -> Bytes {
     row(generation, CURRENT + 1, 0).freeze()

@@ -7,6 +7,7 @@ mod health;
 mod kv;
 mod lease;
 mod maintenance;
+mod unary;
 mod watch;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -23,6 +24,8 @@ use keelstone_etcd_api::{
 };
 use keelstone_raft::RaftError;
 use tonic::{service::Routes, Code, Request, Response, Status};
+
+pub(crate) use unary::direct_method;
 
 use crate::{auth::Credentials, constants::GRPC_OVERHEAD_BYTES, member::Member, method::Method};
 

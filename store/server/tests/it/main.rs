@@ -9,6 +9,7 @@ mod common;
 mod contract;
 mod coordination;
 mod differential;
+mod direct_calls;
 #[path = "../../../client/tests/common/mod.rs"]
 pub mod etcd;
 mod etcdctl;
