@@ -123,7 +123,7 @@ impl Proposer {
     }
 
     fn send_to(&self, mut client: Client, batch: Vec<Pending>, room: OwnedSemaphorePermit) {
-        let (again, moved) = (self.again.clone(), self.core.leader_moves());
+        let (core, again, moved) = (Arc::clone(&self.core), self.again.clone(), self.core.leader_moves());
         self.core.env.spawn(async move {
             let Some(latest) = latest(&batch) else { return };
             let commands = batch.iter().map(|pending| pending.command.clone()).collect();
@@ -131,7 +131,11 @@ impl Proposer {
             let call = client.forward(peer::ForwardRequest { commands });
             let refused = match holding(room, moved, tokio::time::timeout_at(latest, call)).await {
                 Ok(Ok(response)) => {
-                    answer_all(batch, response.into_inner().outcomes.into_iter().map(Outcome::from_wire))
+                    let response = response.into_inner();
+                    // Whoever wrote through this member finds it here, also by a serializable read or a watch, as in
+                    // etcd. A member that cannot follow in time answers all the same: the outcome is known.
+                    let _ = core.wait_applied(response.applied_end, latest).await;
+                    answer_all(batch, response.outcomes.into_iter().map(Outcome::from_wire))
                 }
                 Ok(Err(status)) if never_sent(&status) => batch,
                 Ok(Err(status)) => unknown(batch, &format!("the leader did not answer: {}", status.message())),

@@ -186,7 +186,8 @@ impl Peer for PeerHandler {
         }
         let outcomes = gate::write(self.node.core(), commands).await;
         let outcomes = outcomes.into_iter().map(crate::outcome::Outcome::into_wire).collect();
-        Ok(Response::new(peer::ForwardResponse { outcomes }))
+        let applied_end = *self.node.core().progress.applied.borrow();
+        Ok(Response::new(peer::ForwardResponse { outcomes, applied_end }))
     }
 
     async fn read_index(

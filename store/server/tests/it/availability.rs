@@ -40,6 +40,19 @@ async fn a_member_leaves_and_comes_back() {
     cluster.stop_all().await;
 }
 
+/// As in etcd, where the member that took a write answers once it has applied it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_is_seen_at_once_by_the_member_that_took_it() {
+    let cluster = Cluster::start(3).await;
+    for i in 0..60 {
+        let kv = cluster.members[i % 3].as_ref().unwrap().kv();
+        let written = kv.put(put("a", &i.to_string())).await.unwrap().header.unwrap().revision;
+        let read = kv.range(pb::RangeRequest { serializable: true, ..get("a") }).await.unwrap();
+        assert!(read.header.unwrap().revision >= written, "member {} lags behind its own answers", i % 3);
+    }
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_quorum_every_call_ends_in_time_and_says_why() {
     let mut cluster = Cluster::start(3).await;
