@@ -1,6 +1,8 @@
-//! jemalloc for binaries that serve: a binary that names this crate allocates with it, RocksDB included.
+//! jemalloc for binaries that serve: Rust code of a binary that names this crate allocates with it.
 //!
-//! glibc's allocator keeps what was freed in the arenas of many threads; jemalloc gives it back by itself.
+//! glibc's allocator keeps what was freed in the arenas of many threads; jemalloc gives it back by itself. It does
+//! not take the place of `malloc`: RocksDB keeps glibc's, since libfaketime and a jemalloc called `malloc` wait for
+//! each other for ever when a process starts, and the chaos suite moves clocks by libfaketime.
 //! A crate of its own, so that the simulator and the tests, which do not name it, are without.
 
 #[global_allocator]
