@@ -42,7 +42,7 @@ pub async fn run(client: Client, random: SeededRandom, effort: Effort) {
     while effort.goes_on() {
         tokio::time::sleep(Duration::from_millis(random.below(THINK_MS_MAX))).await;
         let number = random.below(OWNERS);
-        let (kind, name) = (if number % 2 == 0 { CONFIG_MAP } else { SECRET }, format!("o-{number}"));
+        let (kind, name) = (if number.is_multiple_of(2) { CONFIG_MAP } else { SECRET }, format!("o-{number}"));
         if random.chance(60) {
             count(&effort, "own", own(&client, kind, &name).await);
         } else {
