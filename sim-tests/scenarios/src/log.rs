@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use crate::simulation::Shared;
 
-const READ_TIME_MAX: Duration = Duration::from_secs(10);
+/// Watches may be told one change at a time, with pauses: some 25 changes a simulated second.
+const READ_TIME_MAX: Duration = Duration::from_secs(60);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The store's log of changes, read through watches: part by part before each compaction, and the rest at
@@ -93,8 +94,8 @@ impl Log {
         let from = self.state().complete_to + 1;
         let (progress, requests) = mpsc::channel(1);
         let mut stream = kv.watch_with_progress(watch_request(&self.range.0, &self.range.1, from), requests).await?;
-        let (mut events, mut complete_to) = (Vec::new(), 0);
-        while complete_to < to {
+        // What is read stays read when the rest takes too long.
+        while self.state().complete_to < to {
             let answer = tokio::select! {
                 biased;
                 answer = stream.next() => answer,
@@ -112,16 +113,14 @@ impl Log {
             }
             let told = response.header.as_ref().map_or(0, |header| header.revision);
             let part: Vec<Event> = response.events.into_iter().map(event).collect();
+            let mut state = self.state();
             match part.last() {
-                Some(last) => complete_to = last.revision,
-                None if !response.created => complete_to = complete_to.max(told),
+                Some(last) => state.complete_to = last.revision,
+                None if !response.created => state.complete_to = state.complete_to.max(told),
                 None => {}
             }
-            events.extend(part);
+            state.events.extend(part);
         }
-        let mut state = self.state();
-        state.events.extend(events);
-        state.complete_to = complete_to.max(state.complete_to);
         Ok(())
     }
 
