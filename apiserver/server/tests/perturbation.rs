@@ -247,3 +247,22 @@ async fn writes_on_stale_knowledge_are_told_from_others() {
     assert_eq!((code, shown["stale_writes"].as_u64()), (200, Some(2)));
     server.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_while_a_write_is_delayed_came_too_late_for_it() {
+    let server = server("{users: [operator], verbs: [patch], effect: delay, ms: [5000, 5000]}").await;
+    let from = create(&server, MAPS, "a").await;
+    let path = format!("{MAPS}?watch=1&resourceVersion={from}");
+    let mut watch = Watching::open(&server, operator(), &path).await.unwrap();
+    let others = async {
+        sleep(Duration::from_secs(1)).await;
+        let created = create(&server, MAPS, "b").await;
+        assert_eq!(watch.next_name().await.unwrap(), "b", "sent long before the write is done");
+        created
+    };
+    let object = format!("{MAPS}/a");
+    let (written, created) = tokio::join!(patch(&server, operator(), &object, "1"), others);
+    let record = last_write(&server, written).await;
+    assert_eq!((record.missed_count, record.missed[0].revision), (1, created));
+    server.stop().await;
+}

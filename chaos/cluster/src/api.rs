@@ -8,6 +8,7 @@ use std::{
 use http::Method;
 use keelstone_chaos_bed::constants::client_address;
 use keelstone_chaos_store::{workloads::Actor, Class};
+use keelstone_checkers::Outcome;
 use serde_json::Value;
 
 use crate::{
@@ -93,6 +94,15 @@ pub fn class(sent: &Sent) -> Class {
 /// An object's or a list's resourceVersion, which is the store's revision; 0 if it tells none.
 pub fn revision(object: &Value) -> i64 {
     object["metadata"]["resourceVersion"].as_str().and_then(|r| r.parse().ok()).unwrap_or(0)
+}
+
+/// What a list of the one object says of it, and the object's revision, 0 if there is none. A list, because that tells the
+/// revision that it was read at.
+pub fn read_by_list(list: &Value) -> (Outcome, i64) {
+    let item = &list["items"][0];
+    let mod_revision = if item.is_null() { 0 } else { revision(item) };
+    let value = item["data"]["value"].as_str().map(str::to_owned);
+    (Outcome::Read { value, mod_revision, revision: revision(list) }, mod_revision)
 }
 
 pub fn name(object: &Value) -> &str {

@@ -15,5 +15,5 @@ mod target;
 mod windows;
 pub mod workloads;
 
-pub use api::Api;
+pub use api::{read_by_list, revision, Api};
 pub use target::{Timings, WholeTarget};

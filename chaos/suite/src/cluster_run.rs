@@ -3,13 +3,14 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
-use keelstone_chaos_bed::{isolation, BedOptions};
+use keelstone_chaos_bed::isolation;
 use keelstone_chaos_cluster::{nemeses, workloads, Api, Timings, WholeTarget};
-use keelstone_chaos_store::{self as chaos, nemeses::named as chosen, schedule::Schedule, workloads::named};
+use keelstone_chaos_store::{self as chaos, nemeses::named as chosen, workloads::named};
 
 use crate::{
     commands::keelstone,
     failure::{Failure, Outcome},
+    fault_flags::FaultArguments,
     store_run::{recorded, Work},
 };
 
@@ -36,27 +37,8 @@ pub struct ClusterRunArguments {
     /// Kubernetes' periods (a node is lost after 50 s, its pods after 300 s more) instead of short ones.
     #[arg(long)]
     default_timings: bool,
-    /// Which clients; all if it is not given.
-    #[arg(long, value_delimiter = ',')]
-    workloads: Vec<String>,
-    /// Which faults; all that can work here if it is not given.
-    #[arg(long, value_delimiter = ',')]
-    nemeses: Vec<String>,
-    /// Faults overlap.
-    #[arg(long)]
-    overlap: bool,
-    /// Every master has a filesystem of its own: for full disks and losses of power.
-    #[arg(long)]
-    own_disks: bool,
-    /// Every frame goes through a cable that can be slow.
-    #[arg(long)]
-    slow_links: bool,
-    /// Every file of a master goes through a filesystem that can be slow to sync, or fail to.
-    #[arg(long)]
-    faulty_disks: bool,
-    /// Plays this schedule instead of one that the seed makes.
-    #[arg(long)]
-    schedule: Option<PathBuf>,
+    #[command(flatten)]
+    faults: FaultArguments,
     /// Where history, schedule, logs and verdict are kept.
     #[arg(long, default_value = "run/chaos-cluster")]
     folder: PathBuf,
@@ -72,9 +54,9 @@ pub fn run(arguments: ClusterRunArguments, block_on: impl Fn(Work) -> Outcome<()
         return Err(Failure::impossible(format!("at most {SECONDS_MAX} s: then API servers compact what is judged")));
     }
     let timings = if arguments.default_timings { Timings::DEFAULT } else { Timings::FAST };
-    named(workloads::all(&Arc::default(), "".as_ref(), 0, timings), &arguments.workloads)?;
-    chosen(nemeses::all(None), &arguments.nemeses)?;
-    let schedule = arguments.schedule.as_deref().map(Schedule::load).transpose()?;
+    named(workloads::all(&Arc::default(), "".as_ref(), 0, timings), &arguments.faults.workloads)?;
+    chosen(nemeses::all(None), &arguments.faults.nemeses)?;
+    let schedule = arguments.faults.schedule()?;
     let work = isolation::enter()?;
     std::fs::create_dir_all(&arguments.folder)?;
     let folder = arguments.folder.canonicalize()?;
@@ -87,20 +69,18 @@ pub fn run(arguments: ClusterRunArguments, block_on: impl Fn(Work) -> Outcome<()
     let title = format!("{masters} masters and {workers} workers ({runtime}, {periods}), seed {seed}");
     let options = chaos::Options {
         target: target.clone(),
-        workloads: named(workloads::all(&api, &work.path().join("journals"), workers, timings), &arguments.workloads)?,
-        nemeses: chosen(nemeses::all(Some(&target)), &arguments.nemeses)?,
+        workloads: named(
+            workloads::all(&api, &work.path().join("journals"), workers, timings),
+            &arguments.faults.workloads,
+        )?,
+        nemeses: chosen(nemeses::all(Some(&target)), &arguments.faults.nemeses)?,
         members: masters,
         workers,
         seed: arguments.seed,
         duration: Duration::from_secs(arguments.seconds),
-        overlap: arguments.overlap,
+        overlap: arguments.faults.overlap,
         schedule,
-        bed: BedOptions {
-            own_disks: arguments.own_disks,
-            slow_links: arguments.slow_links,
-            faulty_disks: arguments.faulty_disks,
-            clocks: true,
-        },
+        bed: arguments.faults.bed(),
         work: work.path().to_owned(),
         folder,
     };

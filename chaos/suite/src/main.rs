@@ -12,6 +12,7 @@ mod compare;
 mod constants;
 mod e2e;
 mod failure;
+mod fault_flags;
 mod history;
 mod http_client;
 mod interrupt;

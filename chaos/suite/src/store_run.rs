@@ -12,12 +12,11 @@ use clap::Args;
 use keelstone_chaos_bed::{isolation, Bed, BedOptions};
 use keelstone_chaos_cluster as cluster;
 use keelstone_chaos_report::{page, About, Extra};
-use keelstone_chaos_store::{
-    self as chaos, figures, history_file, judge, nemeses, record, schedule::Schedule, target, workloads, Verdict,
-};
+use keelstone_chaos_store::{self as chaos, figures, history_file, judge, nemeses, record, target, workloads, Verdict};
 
 use crate::{
     failure::{Failure, Outcome},
+    fault_flags::FaultArguments,
     interrupt::until_interrupted,
 };
 
@@ -50,27 +49,8 @@ pub struct StoreArguments {
     seed: u64,
     #[arg(long, default_value_t = 120)]
     seconds: u64,
-    /// Which clients; all if it is not given.
-    #[arg(long, value_delimiter = ',')]
-    workloads: Vec<String>,
-    /// Which faults; all that can work here if it is not given.
-    #[arg(long, value_delimiter = ',')]
-    nemeses: Vec<String>,
-    /// Faults overlap.
-    #[arg(long)]
-    overlap: bool,
-    /// Every host has a filesystem of its own: for full disks and losses of power.
-    #[arg(long)]
-    own_disks: bool,
-    /// Every frame goes through a cable that can be slow.
-    #[arg(long)]
-    slow_links: bool,
-    /// Every file goes through a filesystem that can be slow to sync, or fail to.
-    #[arg(long)]
-    faulty_disks: bool,
-    /// Plays this schedule instead of one that the seed makes.
-    #[arg(long)]
-    schedule: Option<PathBuf>,
+    #[command(flatten)]
+    faults: FaultArguments,
     /// Where history, schedule, logs and verdict are kept.
     #[arg(long, default_value = "run/chaos-store")]
     folder: PathBuf,
@@ -87,9 +67,9 @@ pub type Work = Pin<Box<dyn Future<Output = Outcome<()>>>>;
 pub fn run(arguments: StoreArguments, block_on: impl Fn(Work) -> Outcome<()>) -> Outcome<()> {
     // Wrong arguments are told before anything is made.
     let target = arguments.target.target()?;
-    let workloads = workloads::named(workloads::all(), &arguments.workloads)?;
-    let nemeses = nemeses::named(nemeses::all(), &arguments.nemeses)?;
-    let schedule = arguments.schedule.as_deref().map(Schedule::load).transpose()?;
+    let workloads = workloads::named(workloads::all(), &arguments.faults.workloads)?;
+    let nemeses = nemeses::named(nemeses::all(), &arguments.faults.nemeses)?;
+    let schedule = arguments.faults.schedule()?;
     let work = isolation::enter()?;
     std::fs::create_dir_all(&arguments.folder)?;
     let folder = arguments.folder.canonicalize()?;
@@ -101,14 +81,9 @@ pub fn run(arguments: StoreArguments, block_on: impl Fn(Work) -> Outcome<()>) ->
         workers: 0,
         seed: arguments.seed,
         duration: Duration::from_secs(arguments.seconds),
-        overlap: arguments.overlap,
+        overlap: arguments.faults.overlap,
         schedule,
-        bed: BedOptions {
-            own_disks: arguments.own_disks,
-            slow_links: arguments.slow_links,
-            faulty_disks: arguments.faulty_disks,
-            clocks: true,
-        },
+        bed: arguments.faults.bed(),
         work: work.path().to_owned(),
         folder,
     };

@@ -163,6 +163,8 @@ pub async fn begin(perturber: &Arc<Perturber>, context: &Context) -> ApiResult<P
     let (user, info) = (&context.user.name, &context.info);
     let resource = (GroupResource { group: info.group.clone(), resource: info.resource.clone() }).to_string();
     let trouble = perturber.begin(user, &resource, &info.verb);
+    // As of now: what is sent during a delay came too late for the client's decision. Reads are not judged.
+    let knowledge = if info.is_read() { Knowledge::default() } else { perturber.knowledge(user) };
     if !trouble.delay.is_zero() {
         sleep(trouble.delay).await;
     }
@@ -173,7 +175,7 @@ pub async fn begin(perturber: &Arc<Perturber>, context: &Context) -> ApiResult<P
     };
     match trouble.refusal(has_position) {
         Some(refusal) => Err(refusal),
-        None => Ok(Perturbed { perturber: perturber.clone(), trouble, knowledge: Arc::new(perturber.knowledge(user)) }),
+        None => Ok(Perturbed { perturber: perturber.clone(), trouble, knowledge: Arc::new(knowledge) }),
     }
 }
 

@@ -22,7 +22,7 @@ use serde_json::{json, Value};
 
 use super::{make_namespace, stored};
 use crate::{
-    api::{class, revision, Api},
+    api::{class, read_by_list, revision, Api},
     http_client::Sent,
 };
 
@@ -58,10 +58,8 @@ impl Objects {
         let sent = self.api.send(actor, Method::GET, &path, None).await;
         let (outcome, mod_revision) = match sent {
             Sent::Answer { code: 200, body } => {
-                let item = &body["items"][0];
-                let mod_revision = if item.is_null() { 0 } else { revision(item) };
-                let value = item["data"]["value"].as_str().map(str::to_owned);
-                (Outcome::Read { value, mod_revision, revision: revision(&body) }, Some(mod_revision))
+                let (outcome, mod_revision) = read_by_list(&body);
+                (outcome, Some(mod_revision))
             }
             other => (Outcome::Failed { error: other.success().err().unwrap_or_default() }, None),
         };

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use keelstone_chaos_cluster::revision;
 use keelstone_checkers::Event;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::registers::revision;
 use crate::{
     constants::{POLL, SETTLE_MAX},
     failure::{Failure, Outcome},

@@ -9,8 +9,9 @@ use std::{
 };
 
 use http::Method;
+use keelstone_chaos_cluster::{read_by_list, revision};
 use keelstone_checkers::{Call, History, Operation, Outcome};
-use serde_json::{json, Value};
+use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::http_client::{Connection, Endpoint, Sent};
@@ -101,10 +102,8 @@ impl Client {
         let sent = self.connection.get(&path, CALL_MAX).await;
         let (outcome, mod_revision) = match sent {
             Sent::Answer { code: 200, body } => {
-                let item = &body["items"][0];
-                let mod_revision = if item.is_null() { 0 } else { revision(item) };
-                let value = item["data"]["value"].as_str().map(str::to_owned);
-                (Outcome::Read { value, mod_revision, revision: revision(&body) }, Some(mod_revision))
+                let (outcome, mod_revision) = read_by_list(&body);
+                (outcome, Some(mod_revision))
             }
             Sent::Answer { code, body } => (Outcome::Failed { error: format!("{code} {}", body["message"]) }, None),
             Sent::Unsent(error) | Sent::Unanswered(error) => (Outcome::Failed { error }, None),
@@ -138,9 +137,4 @@ impl Client {
         };
         self.record(start_us, Call::CompareAndSet { key: key.to_owned(), expected, value }, outcome);
     }
-}
-
-/// An object's or a list's resourceVersion, which is the store's revision.
-pub fn revision(object: &Value) -> i64 {
-    object["metadata"]["resourceVersion"].as_str().and_then(|r| r.parse().ok()).unwrap_or(0)
 }

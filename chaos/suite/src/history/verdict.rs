@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use http::Method;
+use keelstone_chaos_cluster::revision;
 use keelstone_checkers::{durability, linearizability, Event, History, Violation};
 use serde_json::json;
 
-use super::{mirror::Seen, registers::revision};
+use super::mirror::Seen;
 use crate::{
     constants::REQUEST_MAX,
     failure::{Failure, Outcome},
