@@ -10,12 +10,15 @@ mod tables;
 mod timeline;
 
 use keelstone_chaos_store::{figures, record::Line, Verdict};
+use serde::{Deserialize, Serialize};
 
 /// What is said above all: the run's name and how to repeat it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct About {
     /// Such as `3 members of keelstone`.
     pub title: String,
+    /// Such as `keelstone`.
+    pub target: String,
     /// The command that makes the same run again.
     pub command: String,
 }
@@ -77,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_others_said_stays_text() {
-        let about = About { title: "<b>".into(), command: "a & \"b\"".into() };
+        let about = About { title: "<b>".into(), target: String::new(), command: "a & \"b\"".into() };
         let page = page(&about, &[], &Verdict::default(), &[]);
         assert!(!page.contains("<b>") && page.contains("a &amp; &quot;b&quot;"));
     }

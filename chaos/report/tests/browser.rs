@@ -74,7 +74,11 @@ fn the_report_is_shown_by_a_browser() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.html");
     let (lines, verdict) = violated();
-    let about = About { title: "3 members of keelstone".into(), command: "keelstone-chaos store --seed 1".into() };
+    let about = About {
+        title: "3 members of keelstone".into(),
+        target: "keelstone".into(),
+        command: "keelstone-chaos store --seed 1".into(),
+    };
     let text = page(&about, &lines, &verdict, &[]);
     std::fs::write(&file, &text).unwrap();
     // It needs nothing else.

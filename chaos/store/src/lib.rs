@@ -14,6 +14,7 @@ pub mod planted;
 pub mod record;
 mod run;
 pub mod schedule;
+pub mod summary;
 pub mod target;
 pub mod verdict;
 pub mod workloads;

@@ -13,6 +13,7 @@ use crate::{
     interrupt::until_interrupted,
     long, store_run,
     story::{Length, Story},
+    table,
 };
 use keelstone_chaos_bed::isolation;
 
@@ -45,6 +46,8 @@ enum Command {
     Long(long::LongArguments),
     /// Judges the history that `store` left in its folder once more.
     Check(store_run::CheckArguments),
+    /// Many runs as one table: how often each fault met each workload, and what came out.
+    Table(table::TableArguments),
     /// Every kubectl version through every command.
     KubectlE2e(E2eArguments),
     /// Figures; all of them on a cluster of its own, unless one is asked for.
@@ -163,6 +166,7 @@ fn run(command: Command) -> Outcome<()> {
         Command::Planted(arguments) => store_run::planted(&arguments),
         Command::Long(arguments) => long::run(&arguments),
         Command::Check(arguments) => store_run::check(&arguments),
+        Command::Table(arguments) => table::run(&arguments),
         Command::KubectlE2e(arguments) => {
             let keelstone = keelstone(arguments.keelstone)?;
             let _work = isolation::enter()?;

@@ -1,13 +1,18 @@
 //! Run after run with other seeds, for hours.
 
 use std::{
+    fs::File,
+    io::Write,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use clap::Args;
 
-use crate::failure::{Failure, Outcome};
+use crate::{
+    failure::{Failure, Outcome},
+    table::{RUNS_FILE, SUMMARY_FILE},
+};
 
 /// Of whole clusters, whose API servers compact what is judged.
 const SECONDS_WHOLE_MAX: u64 = 300;
@@ -30,7 +35,7 @@ pub struct LongArguments {
     folder: PathBuf,
 }
 
-/// Stops at the first violation: its folder is then kept; folders of runs that held are removed.
+/// Stops at the first violation: its folder is then kept; of runs that held only a line in [`RUNS_FILE`] is.
 pub fn run(arguments: &LongArguments) -> Outcome<()> {
     let begun = Instant::now();
     let wanted = Duration::from_secs_f64(arguments.hours * 3_600.0);
@@ -53,6 +58,12 @@ pub fn run(arguments: &LongArguments) -> Outcome<()> {
         match command.status()?.code() {
             Some(0) => {
                 held += 1;
+                let summary = std::fs::read_to_string(folder.join(SUMMARY_FILE))?;
+                File::options()
+                    .create(true)
+                    .append(true)
+                    .open(arguments.folder.join(RUNS_FILE))?
+                    .write_all(summary.as_bytes())?;
                 std::fs::remove_dir_all(&folder)?;
             }
             Some(2) => inconclusive += 1,

@@ -25,6 +25,7 @@ mod report;
 mod store_members;
 mod store_run;
 mod story;
+mod table;
 mod writer;
 
 use std::process::ExitCode;

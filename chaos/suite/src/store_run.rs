@@ -12,13 +12,19 @@ use clap::Args;
 use keelstone_chaos_bed::{isolation, Bed, BedOptions};
 use keelstone_chaos_cluster as cluster;
 use keelstone_chaos_report::{page, About, Extra};
-use keelstone_chaos_store::{self as chaos, figures, history_file, judge, nemeses, record, target, workloads, Verdict};
+use keelstone_chaos_store::{
+    self as chaos, figures, history_file, judge, nemeses, record, summary::Summary, target, workloads, Verdict,
+};
 
 use crate::{
     failure::{Failure, Outcome},
     fault_flags::FaultArguments,
     interrupt::until_interrupted,
+    table::SUMMARY_FILE,
 };
+
+/// What the run's report says above all.
+const ABOUT_FILE: &str = "about.json";
 
 #[derive(Args)]
 pub struct TargetArguments {
@@ -95,8 +101,10 @@ pub fn run(arguments: StoreArguments, block_on: impl Fn(Work) -> Outcome<()>) ->
 pub fn recorded(options: chaos::Options, title: String, block_on: impl Fn(Work) -> Outcome<()>) -> Outcome<()> {
     println!("== {title}");
     let folder = options.folder.clone();
-    std::fs::write(folder.join("title.txt"), title + "\n")?;
-    std::fs::write(folder.join("command.txt"), std::env::args().collect::<Vec<_>>().join(" ") + "\n")?;
+    let command = std::env::args().collect::<Vec<_>>().join(" ");
+    std::fs::write(folder.join("command.txt"), format!("{command}\n"))?;
+    let about = About { title, target: options.target.name().to_owned(), command };
+    std::fs::write(folder.join(ABOUT_FILE), serde_json::to_string(&about).unwrap_or_default())?;
     block_on(Box::pin(async move {
         let recorded = until_interrupted(chaos::run(&options)).await?;
         tell(&recorded.lines, &options.workloads, &folder)
@@ -179,12 +187,26 @@ fn tell(lines: &[record::Line], workloads: &[Arc<dyn workloads::Workload>], fold
     }
     let text = serde_json::to_string_pretty(&verdict).unwrap_or_default();
     std::fs::write(folder.join("verdict.json"), text)?;
-    let command = std::fs::read_to_string(folder.join("command.txt")).unwrap_or_default();
-    let title = std::fs::read_to_string(folder.join("title.txt")).unwrap_or_else(|_| "a run".into());
-    let about = About { title: title.trim().to_owned(), command: command.trim().to_owned() };
+    let about: About = serde_json::from_str(&std::fs::read_to_string(folder.join(ABOUT_FILE))?)
+        .map_err(|e| Failure::impossible(format!("{ABOUT_FILE}: {e}")))?;
+    let summary = Summary::of(&about.target, &short(&about.command), lines, &verdict);
+    std::fs::write(folder.join(SUMMARY_FILE), serde_json::to_string(&summary).unwrap_or_default() + "\n")?;
     std::fs::write(folder.join("report.html"), page(&about, lines, &verdict, &extras(lines)))?;
     println!("  in {}: report.html, history.jsonl, schedule.json, verdict.json, logs/", folder.display());
     outcome(&verdict)
+}
+
+/// The command without what differs from machine to machine: where programs and folders are.
+fn short(command: &str) -> String {
+    let mut words = command.split(' ').skip(1);
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match word {
+            "--folder" | "--program" | "--keelstone" => drop(words.next()),
+            _ => kept.push(word),
+        }
+    }
+    kept.join(" ")
 }
 
 /// What losses cost step by step, if there were whole masters.
