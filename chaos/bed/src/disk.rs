@@ -65,6 +65,14 @@ impl Disk {
         }
     }
 
+    /// Makes all that is on it durable. A filesystem in front of it does not pass such a wish on.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync(&self) -> Outcome<()> {
+        shell(&["sync", "-f", &self.mount.to_string_lossy()]).map(drop)
+    }
+
     /// From now on nothing reaches the disk: what was not synced is gone. Processes on it get I/O errors until they
     /// end; then [`Disk::power_on`].
     ///

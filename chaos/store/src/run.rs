@@ -122,6 +122,7 @@ fn plan(options: &Options, nemeses: &Named) -> Schedule {
         .map(|n| Planned {
             name: n.name().to_owned(),
             alone: n.alone(),
+            takes_filesystem: n.takes_filesystem(),
             length_ms_min: u64::try_from(n.least().as_millis()).unwrap_or(0),
         })
         .collect();

@@ -42,6 +42,8 @@ pub struct Planned {
     pub name: String,
     /// It gets no company.
     pub alone: bool,
+    /// It gets no company of its like.
+    pub takes_filesystem: bool,
     pub length_ms_min: u64,
 }
 
@@ -60,10 +62,14 @@ impl Schedule {
         if overlap {
             let company: Vec<Planned> = nemeses.iter().filter(|n| !n.alone).cloned().collect();
             let second = lane(&mut rng, members, duration_ms, &company);
-            let alone = |f: &&Fault| nemeses.iter().any(|n| n.alone && n.name == f.nemesis);
-            let lonely: Vec<&Fault> = lanes[0].iter().filter(alone).collect();
-            let apart = |fault: &Fault| lonely.iter().all(|l| ends(l) < fault.at_ms || ends(fault) < l.at_ms);
-            let second = second.into_iter().filter(apart).collect();
+            let is =
+                |fault: &Fault, what: fn(&Planned) -> bool| nemeses.iter().any(|n| what(n) && n.name == fault.nemesis);
+            let takes_filesystem = |fault: &Fault| is(fault, |n| n.takes_filesystem);
+            let bears = |first: &Fault, other: &Fault| {
+                let apart = ends(first) < other.at_ms || ends(other) < first.at_ms;
+                apart || !is(first, |n| n.alone) && !(takes_filesystem(first) && takes_filesystem(other))
+            };
+            let second = second.into_iter().filter(|other| lanes[0].iter().all(|first| bears(first, other))).collect();
             lanes.push(second);
         }
         Self { seed, members, duration_ms, lanes }
@@ -122,12 +128,13 @@ fn lane(rng: &mut SmallRng, members: usize, duration_ms: u64, nemeses: &[Planned
 mod tests {
     use super::*;
 
-    /// Names; a capital one is alone.
+    /// Names; a capital one is alone, one with a `/` takes the filesystem.
     fn planned(list: &[&str]) -> Vec<Planned> {
         let alone = |name: &str| name.starts_with(char::is_uppercase);
         let one = |n: &&str| Planned {
             name: (*n).to_owned(),
             alone: alone(n),
+            takes_filesystem: n.contains('/'),
             length_ms_min: if alone(n) { 20_000 } else { 0 },
         };
         list.iter().map(one).collect()
@@ -153,6 +160,21 @@ mod tests {
             assert!(lonely.length_ms >= 20_000);
             assert!(second.iter().all(|f| ends(lonely) < f.at_ms || ends(f) < lonely.at_ms));
         }
+    }
+
+    #[test]
+    fn a_filesystem_is_taken_by_one_at_a_time() {
+        let plan = Schedule::plan(5, 3, Duration::from_secs(900), &planned(&["a", "/full", "/power"]), true);
+        let [first, second] = &plan.lanes[..] else { panic!("two lanes") };
+        let of = |lane: &[Fault]| lane.iter().filter(|f| f.nemesis.starts_with('/')).cloned().collect::<Vec<_>>();
+        assert!(!of(second).is_empty());
+        for fault in of(first) {
+            assert!(of(second).iter().all(|other| ends(&fault) < other.at_ms || ends(other) < fault.at_ms));
+        }
+        let met = |f: &Fault| {
+            second.iter().any(|other| other.at_ms < f.at_ms + f.length_ms && f.at_ms < other.at_ms + other.length_ms)
+        };
+        assert!(of(first).iter().any(met), "others keep it company");
     }
 
     #[test]

@@ -84,7 +84,9 @@ impl Nemesis for Corrupt {
                 fs::remove_dir_all(&host.data)?;
                 fs::rename(&kept, &host.data)?;
                 // Or the next loss of power takes what a restore from a backup would have kept.
-                shell(&["sync", "-f", &host.data.to_string_lossy()])?;
+                if let Some(disk) = &host.disk {
+                    disk.sync()?;
+                }
                 cluster.start(name)?;
             } else if kept.exists() {
                 fs::remove_dir_all(&kept)?;

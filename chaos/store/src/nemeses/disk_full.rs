@@ -20,6 +20,10 @@ impl Nemesis for DiskFull {
         own_disks(cluster)
     }
 
+    fn takes_filesystem(&self) -> bool {
+        true
+    }
+
     async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm> {
         let hosts = resolve(cluster, fault.victim).await;
         for host in &hosts {

@@ -43,6 +43,11 @@ pub trait Nemesis: Send + Sync + Debug {
         false
     }
 
+    /// Whether it fills a host's filesystem or takes its power away: then no other such acts beside it.
+    fn takes_filesystem(&self) -> bool {
+        false
+    }
+
     /// How long it must last to say anything.
     fn least(&self) -> Duration {
         Duration::ZERO

@@ -26,6 +26,10 @@ impl Nemesis for PowerLoss {
         own_disks(cluster)
     }
 
+    fn takes_filesystem(&self) -> bool {
+        true
+    }
+
     async fn start(&self, cluster: &Cluster, fault: &Fault) -> Outcome<Harm> {
         let hosts = self.count.of(cluster, fault.victim).await;
         // All disks first: the power goes everywhere at one moment.
