@@ -1,6 +1,7 @@
 //! Damaged files of one stopped member. It may notice and refuse to start, which is right; or start and be repaired by
 //! the others; it must never serve what it should not. One that refuses gets its undamaged files back at the end, as
-//! from a backup of its disk.
+//! from a backup of its disk. One that starts has moved on: it gets back the one file, if it has not written to it since,
+//! or the damage would wait for another fault's restart.
 //!
 //! A log that lacks its tail looks like a crash during a write, so a member cannot tell. That is harmless only while all
 //! the others have what was cut off: this acts alone, after a moment of rest.
@@ -13,10 +14,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use keelstone_chaos_bed::{shell, Outcome};
+use keelstone_chaos_bed::{shell, Failure, Outcome};
 use rand::Rng;
 
-use super::{dice, resolve, Harm, Nemesis};
+use super::{dice, resolve, Damaged, Harm, Nemesis};
 use crate::{cluster::Cluster, schedule::Fault, target::Part};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,21 +67,31 @@ impl Nemesis for Corrupt {
         let files = cluster.target().files(host, self.part);
         let files: Vec<_> = files.into_iter().filter(|f| f.metadata().is_ok_and(|m| m.len() > 0)).collect();
         let mut rng = dice(fault);
-        let told = match files.get(rng.random_range(0..files.len().max(1))) {
+        let file = files.get(rng.random_range(0..files.len().max(1)));
+        let told = match file {
             Some(file) => self.harm(file, &mut rng)?,
             None => "no file to damage yet".into(),
         };
+        let modified = file.map(|file| fs::metadata(file)?.modified()).transpose()?;
         cluster.start(name)?;
         tokio::time::sleep(NOTICE).await;
-        let noticed = if host.ended().is_some() { "it refused to start" } else { "it started" };
-        Ok(Harm::new(hosts.clone(), format!("{name}: {told}; {noticed}")))
+        let refused = host.ended().is_some();
+        let noticed = if refused { "it refused to start" } else { "it started" };
+        let mut harm = Harm::new(hosts.clone(), format!("{name}: {told}; {noticed}"));
+        let damaged = file.zip(modified).map(|(file, modified)| Damaged { file: file.clone(), modified });
+        harm.damaged = damaged.filter(|_| !refused);
+        Ok(harm)
     }
 
     async fn stop(&self, cluster: &Cluster, harm: &Harm) -> Outcome<()> {
         for name in &harm.hosts {
             let host = cluster.host(name)?;
             let kept = kept(&host.data);
-            if host.pid().is_none() {
+            if let Some(damaged) = &harm.damaged {
+                undo(damaged, &host.data, &kept)?;
+                fs::remove_dir_all(&kept)?;
+                cluster.start(name)?;
+            } else if host.pid().is_none() {
                 fs::remove_dir_all(&host.data)?;
                 fs::rename(&kept, &host.data)?;
                 // Or the next loss of power takes what a restore from a backup would have kept.
@@ -94,6 +105,19 @@ impl Nemesis for Corrupt {
         }
         Ok(())
     }
+}
+
+/// Writes what was in the file, in its place, if the file is as it was left.
+fn undo(damaged: &Damaged, data: &Path, kept: &Path) -> Outcome<()> {
+    let file = match fs::File::options().write(true).open(&damaged.file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let within = damaged.file.strip_prefix(data).map_err(|e| Failure::impossible(e.to_string()))?;
+    if file.metadata()?.modified()? == damaged.modified {
+        file.write_all_at(&fs::read(kept.join(within))?, 0)?;
+    }
+    Ok(())
 }
 
 impl Corrupt {
@@ -135,6 +159,30 @@ fn written(file: &fs::File) -> Outcome<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_damaged_file_is_as_before_unless_somebody_wrote_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, kept) = (folder.path().join("data"), folder.path().join("data.kept"));
+        for path in [&data, &kept] {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("a"), b"whole").unwrap();
+        }
+        let file = data.join("a");
+        fs::write(&file, b"whale").unwrap();
+        let damaged =
+            |file: &Path| Damaged { file: file.into(), modified: fs::metadata(file).unwrap().modified().unwrap() };
+        let seen = damaged(&file);
+        undo(&seen, &data, &kept).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"whole");
+        fs::write(&file, b"whale, and more").unwrap();
+        undo(&seen, &data, &kept).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"whale, and more");
+        let seen = damaged(&file);
+        fs::remove_file(&file).unwrap();
+        undo(&seen, &data, &kept).unwrap();
+        assert!(!file.exists());
+    }
 
     #[test]
     fn zeros_at_the_end_are_no_content() {

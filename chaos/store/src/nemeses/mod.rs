@@ -14,7 +14,12 @@ mod pause;
 mod power;
 mod restart;
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use keelstone_chaos_bed::{Failure, Outcome};
@@ -66,11 +71,20 @@ pub struct Harm {
     pub hosts: Vec<String>,
     /// For people.
     pub told: String,
+    /// A file that was damaged under a member that started all the same.
+    pub damaged: Option<Damaged>,
+}
+
+/// A file, and when it was last written to by whoever damaged it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    pub file: PathBuf,
+    pub modified: SystemTime,
 }
 
 impl Harm {
     pub fn new(hosts: Vec<String>, told: impl Into<String>) -> Self {
-        Self { hosts, told: told.into() }
+        Self { hosts, told: told.into(), damaged: None }
     }
 }
 
