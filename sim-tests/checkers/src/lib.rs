@@ -7,6 +7,7 @@ pub mod collection;
 pub mod commit_quorum;
 pub mod durability;
 mod ending;
+pub mod eviction;
 mod graph;
 pub mod history;
 pub mod identity;

@@ -55,6 +55,19 @@ pub fn check(observed: &Observed, log: &[Event]) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A watch that still wanted changes from `wanted` on was ended because of the compaction at `compacted`.
+///
+/// # Errors
+/// If nothing that it wanted is gone.
+pub fn check_end(watcher: &str, wanted: i64, compacted: i64) -> Result<(), Violation> {
+    if wanted <= compacted {
+        return Ok(());
+    }
+    let story =
+        format!("watcher {watcher}: wanted what came from {wanted} on, and was told that {compacted} is compacted");
+    Err(Violation::new(INVARIANT, story))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +90,13 @@ mod tests {
         assert!(check(&observed(&[&[(2, "a")], &[(3, "a"), (3, "b")], &[(4, "a")]], 4), &log()).is_ok());
         // It may lag behind.
         assert!(check(&observed(&[&[(2, "a")]], 2), &log()).is_ok());
+    }
+
+    #[test]
+    fn a_watch_is_ended_only_if_something_is_gone() {
+        // With the values before, the change at the compacted revision itself cannot be told.
+        assert!(check_end("w", 4, 4).is_ok());
+        assert!(check_end("w", 5, 4).is_err());
     }
 
     #[test]

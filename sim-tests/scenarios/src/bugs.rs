@@ -80,15 +80,17 @@ impl Hunt {
     /// If a process cannot be started.
     pub fn run(&self, mut each: impl FnMut(&Finding)) -> io::Result<Vec<Finding>> {
         let mut findings = Vec::new();
+        let mut silent = BTreeMap::new();
         for bug in Bug::ALL.iter().copied().filter(|bug| self.only.is_none_or(|only| only == *bug)) {
-            let finding = self.look_for(bug)?;
+            let finding = self.look_for(bug, &mut silent)?;
             each(&finding);
             findings.push(finding);
         }
         Ok(findings)
     }
 
-    fn look_for(&self, bug: Bug) -> io::Result<Finding> {
+    /// `silent` remembers which seeds hold without a bug.
+    fn look_for(&self, bug: Bug, silent: &mut BTreeMap<(&'static str, u64), bool>) -> io::Result<Finding> {
         let mut finding = Finding { bug, needed: Vec::new(), invariants: BTreeMap::new(), smallest: None };
         for sample in 0..self.samples {
             let first = sample * SAMPLE_SEEDS + 1;
@@ -97,7 +99,11 @@ impl Hunt {
                 let options = Options { plant: Some(Plant::Known(bug)), ..Options::new(seed, scenario(bug)) };
                 let Some(invariant) = broken(&options)? else { continue };
                 // A seed that fails without the bug says nothing of it.
-                if broken(&Options { plant: None, ..options.clone() })?.is_some() {
+                let key = (options.scenario.name(), seed);
+                if !silent.contains_key(&key) {
+                    silent.insert(key, broken(&Options { plant: None, ..options.clone() })?.is_none());
+                }
+                if !silent[&key] {
                     continue;
                 }
                 *finding.invariants.entry(invariant).or_default() += 1;

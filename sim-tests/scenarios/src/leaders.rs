@@ -72,6 +72,13 @@ impl Visit for Fields {
 
 impl<S: Subscriber> Layer<S> for Leaders {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.event(event);
+    }
+}
+
+impl Leaders {
+    /// Takes note of an event of [`TARGET`].
+    pub fn event(&self, event: &Event<'_>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let begins = match fields.0.get("message").map(String::as_str) {

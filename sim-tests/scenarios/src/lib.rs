@@ -23,6 +23,7 @@ mod shrink;
 mod simulation;
 mod stack;
 mod store;
+mod subscriber;
 mod trace;
 
 pub use batch::{Batch, Batched};

@@ -73,7 +73,8 @@ impl Log {
             let state = self.state();
             state.compacted + (state.complete_to - state.compacted) * percent as i64 / 100
         };
-        match kv.compact(pb::CompactionRequest { revision, physical: false }).await {
+        // At the newest revision, what became unreadable is to go at once.
+        match kv.compact(pb::CompactionRequest { revision, physical: percent == 100 }).await {
             Ok(_) => {
                 self.state().compacted = revision;
                 shared.saw("compactions");

@@ -38,6 +38,8 @@ struct State {
     /// When they are compared next.
     hashes_at: Duration,
     terms: Terms,
+    /// When each newest revision was first applied by some member.
+    revisions: Vec<(i64, Duration)>,
     /// Some disk has lost or altered what was synced.
     damaged: bool,
 }
@@ -97,6 +99,13 @@ impl Members {
         }
     }
 
+    /// When `revision` was first applied somewhere; the last time that is known if it never was.
+    pub fn time_of(&self, revision: i64) -> Duration {
+        let state = self.state();
+        let at = state.revisions.partition_point(|(known, _)| *known < revision);
+        state.revisions.get(at).or(state.revisions.last()).map_or(Duration::ZERO, |(_, time)| *time)
+    }
+
     /// Who calls itself leader in the newest term.
     pub fn leader(&self) -> Option<String> {
         let state = self.state();
@@ -108,7 +117,11 @@ impl Members {
     /// applied the same index.
     pub fn observe(&self, now: Duration) -> Result<(), Violation> {
         let mut guard = self.state();
-        let State { members, hashes, hashes_at, damaged, .. } = &mut *guard;
+        let State { members, hashes, hashes_at, revisions, damaged, .. } = &mut *guard;
+        let newest = members.values().map(|member| member.mvcc.revision()).max().unwrap_or(0);
+        if revisions.last().is_none_or(|(known, _)| *known < newest) {
+            revisions.push((newest, now));
+        }
         if now >= *hashes_at {
             *hashes_at = now + STATE_HASH_INTERVAL;
             for (name, member) in members.iter() {

@@ -20,6 +20,8 @@ pub struct Points(Rc<State>);
 struct State {
     random: SeededRandom,
     active: BTreeMap<Point, Active>,
+    /// How often, of 100 times, a task that could go on lets others overtake it.
+    overtake_percent: u64,
     counts: RefCell<Counts>,
 }
 
@@ -39,8 +41,8 @@ struct Counts {
 }
 
 impl Points {
-    /// `percent` of the points, drawn from the seed, do something.
-    pub fn new(seed: u64, percent: u64) -> Self {
+    /// `percent` of the points, drawn from the seed, do something; tasks are overtaken `overtake_percent` of the times.
+    pub fn new(seed: u64, percent: u64, overtake_percent: u64) -> Self {
         let random = SeededRandom::derive(seed, "points");
         let mut active = BTreeMap::new();
         for point in Point::ALL {
@@ -50,7 +52,7 @@ impl Points {
                 active.insert(*point, Active { share, long_one_in });
             }
         }
-        Self(Rc::new(State { random, active, counts: RefCell::default() }))
+        Self(Rc::new(State { random, active, overtake_percent, counts: RefCell::default() }))
     }
 
     pub fn install(&self) -> keelstone_env::fault::Installed {
@@ -68,25 +70,28 @@ impl Points {
         *self.0.counts.borrow_mut().reached.entry(point.name()).or_default() += 1;
         self.0.active.get(&point).is_some_and(|active| self.0.random.chance(active.share))
     }
+
+    /// Mostly short, sometimes long.
+    fn draw_pause(&self, point: Point) -> Duration {
+        let random = &self.0.random;
+        let long_one_in = self.0.active.get(&point).map_or(LONG_ONE_IN[0], |active| active.long_one_in);
+        if random.below(long_one_in) == 0 {
+            Duration::from_millis(random.below(LONG_PAUSE_MS_MAX))
+        } else {
+            Duration::from_micros(random.below(PAUSE_US_MAX))
+        }
+    }
 }
 
 impl FaultPoints for Points {
     fn pause(&self, point: Point) -> Duration {
-        if !self.strikes(point) {
-            return Duration::ZERO;
-        }
-        let random = &self.0.random;
-        let long_one_in = self.0.active.get(&point).map_or(LONG_ONE_IN[0], |active| active.long_one_in);
-        let pause = if random.below(long_one_in) == 0 {
-            Duration::from_millis(random.below(LONG_PAUSE_MS_MAX))
-        } else {
-            Duration::from_micros(random.below(PAUSE_US_MAX))
-        };
-        let now = turmoil::sim_elapsed().unwrap_or_default();
+        let pause = if self.strikes(point) { self.draw_pause(point) } else { Duration::ZERO };
+        let end = turmoil::sim_elapsed().unwrap_or_default() + pause;
         let mut counts = self.0.counts.borrow_mut();
         match point {
-            Point::WatchCatchUp => counts.catching_up_until = counts.catching_up_until.max(now + pause),
-            Point::CompactStep if counts.catching_up_until > now => {
+            // It reads after its pause, in the same step of simulated time or later.
+            Point::WatchCatchUp => counts.catching_up_until = counts.catching_up_until.max(end),
+            Point::CompactStep if counts.catching_up_until >= end => {
                 *counts.sights.entry(Sight::CompactionBesideWatcher.name()).or_default() += 1;
             }
             _ => {}
@@ -96,6 +101,10 @@ impl FaultPoints for Points {
 
     fn rare(&self, point: Point) -> bool {
         self.strikes(point)
+    }
+
+    fn overtake(&self) -> bool {
+        self.0.overtake_percent > 0 && self.0.random.chance(self.0.overtake_percent)
     }
 
     fn sight(&self, sight: Sight) {
@@ -109,12 +118,12 @@ mod tests {
 
     #[test]
     fn no_point_strikes_at_nought_percent_and_all_are_counted() {
-        let points = Points::new(1, 0);
+        let points = Points::new(1, 0, 0);
         assert!(Point::ALL.iter().all(|point| !points.rare(*point) && points.pause(*point).is_zero()));
         let (reached, _) = points.counts();
         assert_eq!(reached.len(), Point::ALL.len());
         assert!(reached.values().all(|count| *count == 2));
-        let points = Points::new(1, 100);
+        let points = Points::new(1, 100, 0);
         assert!((0..100).any(|_| points.rare(Point::ApplyOne)));
     }
 }

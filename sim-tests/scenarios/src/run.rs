@@ -11,6 +11,7 @@ use crate::{
     scratch::Scratch,
     simulation::Shared,
     stack, store,
+    subscriber::{hashed, EventsAlone},
     trace::Trace,
     Options, Plan, Plant, Report, Scenario,
 };
@@ -38,7 +39,7 @@ pub fn run(options: &Options, plan: Plan) -> std::io::Result<Ended> {
     let plan = Arc::new(plan);
     let _scratch = Scratch::enter()?;
     let _determinism = Determinism::start(plan.seed);
-    let points = Points::new(plan.seed, plan.knobs.points_percent);
+    let points = Points::new(plan.seed, plan.knobs.points_percent, plan.knobs.overtake_percent);
     let _points = points.install();
     let _bug = match plan.plant {
         Some(Plant::Known(known)) => Some(bug::plant(known)),
@@ -46,11 +47,20 @@ pub fn run(options: &Options, plan: Plan) -> std::io::Result<Ended> {
     };
     let trace = options.trace.as_ref().map(|_| Trace::default());
     let leaders = Leaders::default();
-    let subscriber = tracing_subscriber::registry()
-        .with(hash.clone().with_filter(hashed()))
-        .with(trace.clone().map(|trace| trace.with_filter(traced())))
-        .with(leaders.clone().with_filter(Targets::new().with_target(leaders::TARGET, tracing::Level::INFO)));
-    let _tracing = tracing::subscriber::set_default(subscriber);
+    let _tracing = match &trace {
+        None => {
+            let events = EventsAlone { hash: hash.clone(), leaders: leaders.clone(), hashed: hashed() };
+            tracing::subscriber::set_default(events)
+        }
+        Some(trace) => {
+            let leading = Targets::new().with_target(leaders::TARGET, tracing::Level::INFO);
+            let layers = tracing_subscriber::registry()
+                .with(hash.clone().with_filter(hashed()))
+                .with(trace.clone().with_filter(traced()))
+                .with(leaders.clone().with_filter(leading));
+            tracing::subscriber::set_default(layers)
+        }
+    };
     let shared = Shared::new(hash.clone(), trace.clone());
     let mut report = Report::default();
     let ended = match plan.scenario {
@@ -76,13 +86,4 @@ fn traced() -> Targets {
         .with_target("keelstone", tracing::Level::INFO)
         .with_target("turmoil", tracing::Level::INFO)
         .with_target("openraft", tracing::Level::WARN)
-}
-
-/// What goes into the event hash: every event of ours, every message of the network.
-fn hashed() -> Targets {
-    use tracing::Level;
-    Targets::new()
-        .with_target("keelstone", Level::TRACE)
-        .with_target("turmoil", Level::TRACE)
-        .with_target("openraft", Level::INFO)
 }

@@ -35,6 +35,8 @@ struct State {
     trace: Option<Trace>,
     /// Processes that ended by themselves, and why, until their supervisor takes note.
     exits: Vec<(String, String)>,
+    /// Hosts that a scenario wants to be down, and for how long.
+    outages: Vec<(String, Duration)>,
     /// Hosts that stay away because their disk is damaged for good.
     away: BTreeSet<String>,
 }
@@ -78,6 +80,11 @@ impl Shared {
 
     pub fn take_exits(&self) -> Vec<(String, String)> {
         std::mem::take(&mut self.state().exits)
+    }
+
+    /// After the faults: this host's process ends, and is started again after a time.
+    pub fn ask_outage(&self, host: &str, lasting: Duration) {
+        self.state().outages.push((host.to_owned(), lasting));
     }
 
     /// True for a host that refuses its damaged disk.
@@ -145,7 +152,12 @@ pub fn drive(
                 nemesis.heal(sim);
                 shared.set_stage(Stage::Healed);
             }
-            Stage::Healed => nemesis.start_due(sim, now),
+            Stage::Healed => {
+                for (host, lasting) in std::mem::take(&mut shared.state().outages) {
+                    nemesis.outage(sim, &host, now + lasting);
+                }
+                nemesis.start_due(sim, now);
+            }
         }
         observe(now)?;
         if ended {

@@ -35,14 +35,20 @@ impl EventHash {
     /// Adds something that is not a trace event: an answer, a fault.
     pub fn add(&self, text: &str) {
         let mut state = self.state();
-        state.hash = text
-            .bytes()
-            .fold(state.hash ^ 0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        state.events += 1;
-        if let Some(dump) = &mut state.dump {
-            // A dump that cannot be written shows as a short file.
-            let _ = writeln!(dump, "{text}");
-        }
+        state.begin();
+        // Taking text cannot fail.
+        let _ = state.write_str(text);
+        state.end();
+    }
+
+    /// Adds a trace event.
+    pub fn event(&self, event: &Event<'_>) {
+        let mut state = self.state();
+        state.begin();
+        let now = turmoil::sim_elapsed().unwrap_or_default();
+        let _ = write!(state, "{} {}", now.as_nanos(), event.metadata().target());
+        event.record(&mut Fields(&mut state));
+        state.end();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -50,9 +56,39 @@ impl EventHash {
     }
 }
 
-struct Text(String);
+impl State {
+    fn begin(&mut self) {
+        self.hash ^= 0xcbf2_9ce4_8422_2325;
+        self.events += 1;
+    }
 
-impl Visit for Text {
+    fn end(&mut self) {
+        if let Some(dump) = &mut self.dump {
+            // A dump that cannot be written shows as a short file.
+            let _ = writeln!(dump);
+        }
+    }
+}
+
+/// Text is hashed as it is made, without a copy.
+impl std::fmt::Write for State {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.hash = text.bytes().fold(self.hash, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        if let Some(dump) = &mut self.dump {
+            let _ = dump.write_all(text.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+struct Fields<'a>(&'a mut State);
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        let _ = write!(self.0, " {}=", field.name());
+        let _ = self.0.write_str(value);
+    }
+
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
         let _ = write!(self.0, " {}={value:?}", field.name());
     }
@@ -60,8 +96,6 @@ impl Visit for Text {
 
 impl<S: Subscriber> Layer<S> for EventHash {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut text = Text(format!("{:?} {}", turmoil::sim_elapsed().unwrap_or_default(), event.metadata().target()));
-        event.record(&mut text);
-        self.add(&text.0);
+        self.event(event);
     }
 }

@@ -135,6 +135,6 @@ impl Env {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::spawn(task)
+        tokio::spawn(crate::fault::overtaken(task))
     }
 }

@@ -5,9 +5,11 @@
 //!
 //! - `fault::pause(Point::X).await`: the task may wait here, so that others overtake it;
 //! - `fault::rare(Point::X)`: true now and then: take the rare branch (a batch of one, a refused try);
+//! - `fault::overtaken(task)`: the task, which others that are ready may overtake each time it could go on
+//!   ([`crate::Env::spawn`] does it for every task);
 //! - `fault::sight(Sight::X)`: something happened that a batch of seeds must have seen at least once.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
 
 macro_rules! names {
     ($(#[$about:meta])* $kind:ident { $($name:ident => $text:literal,)* }) => {
@@ -124,6 +126,10 @@ pub trait FaultPoints {
     fn pause(&self, point: Point) -> Duration;
     /// Whether the rare branch is taken.
     fn rare(&self, point: Point) -> bool;
+    /// Whether a task that could go on lets all others that are ready go first.
+    fn overtake(&self) -> bool {
+        false
+    }
     fn sight(&self, sight: Sight);
 }
 
@@ -175,6 +181,26 @@ pub fn rare(point: Point) -> bool {
     ask(|points| points.rare(point)).unwrap_or(false)
 }
 
+/// The task, whose place among those that are ready the simulation may change each time.
+#[cfg(debug_assertions)]
+pub fn overtaken<F: Future>(task: F) -> impl Future<Output = F::Output> {
+    let mut task = Box::pin(task);
+    std::future::poll_fn(move |context| {
+        if ask(|points| points.overtake()).unwrap_or(false) {
+            context.waker().wake_by_ref();
+            return std::task::Poll::Pending;
+        }
+        task.as_mut().poll(context)
+    })
+}
+
+/// The task, as it is.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn overtaken<F: Future>(task: F) -> F {
+    task
+}
+
 /// Tells the simulation that this happened.
 #[inline]
 pub fn sight(sight: Sight) {
@@ -216,6 +242,40 @@ mod tests {
         assert_eq!((start.elapsed().as_secs(), always.0.get()), (3, 1));
         drop(installed);
         assert!(!rare(Point::Flush));
+    }
+
+    struct EverySecond(Cell<u32>);
+
+    impl FaultPoints for EverySecond {
+        fn pause(&self, _: Point) -> Duration {
+            Duration::ZERO
+        }
+
+        fn rare(&self, _: Point) -> bool {
+            false
+        }
+
+        fn overtake(&self) -> bool {
+            self.0.set(self.0.get() + 1);
+            self.0.get() % 2 == 1
+        }
+
+        fn sight(&self, _: Sight) {}
+    }
+
+    #[tokio::test]
+    async fn tasks_overtake_each_other_and_all_end() {
+        let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let _installed = install(Rc::new(EverySecond(Cell::new(0))));
+        let spawn = |id: u32| {
+            let order = order.clone();
+            tokio::spawn(overtaken(async move { order.lock().unwrap().push(id) }))
+        };
+        let tasks: Vec<_> = (0..3).map(spawn).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*order.lock().unwrap(), [1, 0, 2], "the first and the last were put off");
     }
 
     #[test]

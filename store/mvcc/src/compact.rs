@@ -11,6 +11,7 @@
 //! ```
 
 use keelstone_engine::{Batch, Column, Direction, RangeRequest};
+use keelstone_env::bug::{self, Bug};
 
 use crate::{
     index::{rows, Index, Version},
@@ -97,8 +98,9 @@ fn remove_replaced(
             remove(replaced.at);
         }
     }
-    // A deletion at the compacted revision itself stays for watches that start there.
-    if version.is_tombstone() && version.at.main < target {
+    // A deletion at the compacted revision itself stays for watches that start there (in etcd 17780 it did not).
+    let goes = version.at.main < target || bug::planted(Bug::RevisionFromRows);
+    if version.is_tombstone() && goes {
         remove(version.at);
     }
     if version.version <= 1 {

@@ -15,7 +15,7 @@ use crate::{
     constants::LEASE_EXPIRIES_BATCH_MAX,
     core::{Core, Leader},
     outcome::Outcome,
-    peer,
+    peer, RaftError,
 };
 
 /// How late a lease may end.
@@ -40,7 +40,7 @@ pub(crate) async fn run(core: Arc<Core>) {
 }
 
 /// Proposes what is due, here and nowhere else: another leader counts for itself.
-async fn expire(core: &Core) {
+async fn expire(core: &Arc<Core>) {
     let Some((term, due)) = core.clocks.due(LEASE_EXPIRIES_BATCH_MAX) else { return };
     fault::pause(Point::LeaseExpire).await;
     let commands = due.iter().map(|id| command(term, *id)).collect();
@@ -52,20 +52,31 @@ async fn expire(core: &Core) {
                 fault::sight(Sight::LeaseExpired);
                 core.clocks.settled(id);
             }
-            _ if bug::planted(Bug::DeposedLeaderRevokes) => forward_revoke(core, id).await,
+            _ if bug::planted(Bug::DeposedLeaderRevokes) => {
+                core.env.spawn(forward_revoke(Arc::clone(core), term, id));
+            }
             // Proposing it twice is harmless: the second finds nothing.
             _ => core.clocks.retry(term, id, RETRY_PAUSE),
         }
     }
 }
 
-/// etcd 12528 put back: whoever leads now is told to revoke what was due here.
-async fn forward_revoke(core: &Core, id: i64) {
+/// etcd 12528 put back: what was due here is revoked by whoever leads next, however late that is known here.
+async fn forward_revoke(core: Arc<Core>, term: u64, id: i64) {
     let op = Op::LeaseRevoke(pb::LeaseRevokeRequest { id });
-    let command = Command { proposer_term: 0, op: Some(op), caller: None }.encode_to_vec().into();
-    if let Ok(Leader::At(mut leader)) = core.leader(core.deadline()).await {
-        let call = leader.forward(peer::ForwardRequest { commands: vec![command] });
-        let _ = tokio::time::timeout_at(core.deadline(), call).await;
+    let command: bytes::Bytes = Command { proposer_term: 0, op: Some(op), caller: None }.encode_to_vec().into();
+    loop {
+        match core.leader(core.deadline()).await {
+            Ok(Leader::At(mut leader)) => {
+                let call = leader.forward(peer::ForwardRequest { commands: vec![command] });
+                let _ = tokio::time::timeout_at(core.deadline(), call).await;
+                return;
+            }
+            Err(RaftError::Stopped) => return,
+            // It is the leader once more, and counts anew.
+            Ok(Leader::Here) if core.term() != term => return,
+            Ok(Leader::Here) | Err(_) => tokio::time::sleep(TICK).await,
+        }
     }
 }
 

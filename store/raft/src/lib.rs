@@ -25,6 +25,7 @@ mod outcome;
 mod peers;
 mod proposer;
 mod reads;
+mod runtime;
 mod seed;
 mod service;
 mod snapshot;

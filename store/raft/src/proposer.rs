@@ -198,6 +198,7 @@ async fn retry(again: mpsc::WeakSender<Pending>, refused: Vec<Pending>) {
     if refused.is_empty() {
         return;
     }
+    fault::sight(Sight::ProposalRetried);
     tokio::time::sleep(RETRY_PAUSE).await;
     for pending in refused {
         let Some(queue) = again.upgrade() else { return pending.end(Err(RaftError::Stopped)) };

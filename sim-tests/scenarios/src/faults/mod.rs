@@ -145,6 +145,11 @@ impl Nemesis {
         excused
     }
 
+    /// A process ends, and is started again at `until`.
+    pub fn outage(&mut self, sim: &mut Sim<'_>, host: &str, until: Duration) {
+        self.stop(sim, host, Some(until), false);
+    }
+
     /// The host's disk holds something wrong for good: it may refuse to serve.
     pub fn is_damaged(&self, host: &str) -> bool {
         self.damaged.contains(host)

@@ -69,7 +69,7 @@ impl Draw<'_> {
             kinds.swap(i, self.below(i + 1));
         }
         // In some seeds partitions and outages outlast leases.
-        let patience = if self.random.chance(25) { LONG_FAULT_FACTOR } else { 1 };
+        let patience = if self.random.chance(40) { LONG_FAULT_FACTOR } else { 1 };
         // A seed is calm or hectic.
         let hurry = self.between(1, 4);
         let mut faults = Vec::new();

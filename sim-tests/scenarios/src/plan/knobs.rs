@@ -20,6 +20,8 @@ pub struct Knobs {
     pub compact_ms: u64,
     /// Time to live of the leases of clients.
     pub lease_ttl_s: u64,
+    /// A task that could go on lets others overtake it so many of 100 times: the order of tasks is shuffled.
+    pub overtake_percent: u64,
     /// Events that the hub keeps for watchers; older ones are read from the store.
     pub watch_window_events: u64,
     /// Events that a watcher is given at once at most.
@@ -28,6 +30,10 @@ pub struct Knobs {
     pub lull_ms: u64,
     /// What each pod of the stack's Deployment asks for, in thousandths of a core.
     pub pod_cpu_millis: u64,
+    /// 1: scheduler and controllers ask another master's API server first, not their own.
+    pub far_api: u64,
+    /// 1: after the faults one worker goes away for a while.
+    pub node_loss: u64,
     /// 1: the Deployment is neither scaled nor updated, only robbed of pods.
     pub web_steady: u64,
     /// Fault points pause or take rare branches at so many of 100 points; 0: none.
@@ -39,17 +45,20 @@ impl Knobs {
         let one_of = |values: &[u64]| values[random.below(values.len() as u64) as usize];
         Self {
             flush_bytes: 2_000 << random.below(8),
-            flush_ms: 500 + random.below(10_000),
-            kept_entries: one_of(&[1, 10, 50, 400]),
+            flush_ms: one_of(&[300, 1_000, 4_000]) + random.below(6_000) * random.below(2),
+            kept_entries: one_of(&[1, 1, 10, 100]),
             segment_bytes: 4_096 << random.below(8),
             self_flush_one_in: one_of(&[0, 3, 30]),
-            compact_ms: one_of(&[0, 0, 2_000, 250]),
-            lease_ttl_s: one_of(&[2, 3, 6]),
-            points_percent: one_of(&[0, 0, 15, 40]),
+            compact_ms: one_of(&[0, 2_000, 250]),
+            lease_ttl_s: one_of(&[2, 2, 3, 6]),
+            points_percent: one_of(&[0, 15, 40]),
+            overtake_percent: one_of(&[0, 10, 40]),
             watch_window_events: one_of(&[1, 20, USUAL_WINDOW]),
             watch_batch_events: one_of(&[1, 3, USUAL_BATCH]),
             lull_ms: one_of(&[0, 0, 700, 1_500]),
             pod_cpu_millis: one_of(&[300, 450]),
+            far_api: one_of(&[0, 1]),
+            node_loss: one_of(&[0, 0, 1]),
             web_steady: one_of(&[0, 0, 1]),
         }
     }
@@ -65,10 +74,13 @@ impl Knobs {
             compact_ms: 0,
             lease_ttl_s: 6,
             points_percent: 0,
+            overtake_percent: 0,
             watch_window_events: USUAL_WINDOW,
             watch_batch_events: USUAL_BATCH,
             lull_ms: 0,
             pod_cpu_millis: 300,
+            far_api: 0,
+            node_loss: 0,
             web_steady: 0,
         }
     }
@@ -82,7 +94,7 @@ impl Knobs {
         }
     }
 
-    fn fields(&mut self) -> [(&'static str, &mut u64); 13] {
+    fn fields(&mut self) -> [(&'static str, &mut u64); 16] {
         [
             ("flush_bytes", &mut self.flush_bytes),
             ("flush_ms", &mut self.flush_ms),
@@ -92,10 +104,13 @@ impl Knobs {
             ("compact_ms", &mut self.compact_ms),
             ("lease_ttl_s", &mut self.lease_ttl_s),
             ("points_percent", &mut self.points_percent),
+            ("overtake_percent", &mut self.overtake_percent),
             ("watch_window_events", &mut self.watch_window_events),
             ("watch_batch_events", &mut self.watch_batch_events),
             ("lull_ms", &mut self.lull_ms),
             ("pod_cpu_millis", &mut self.pod_cpu_millis),
+            ("far_api", &mut self.far_api),
+            ("node_loss", &mut self.node_loss),
             ("web_steady", &mut self.web_steady),
         ]
     }

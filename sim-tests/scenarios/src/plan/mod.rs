@@ -78,7 +78,8 @@ impl Plan {
         };
         let random = SeededRandom::derive(options.seed, "workloads");
         // The first workload always runs: it says the most.
-        let drawn = all.iter().enumerate().filter(|(i, _)| *i == 0 || random.chance(50));
+        let needed = |name: &str| options.plant == Some(Plant::SkippedWatch) && name == "watches";
+        let drawn = all.iter().enumerate().filter(|(i, name)| *i == 0 || random.chance(65) || needed(name));
         Self {
             seed: options.seed,
             scenario,

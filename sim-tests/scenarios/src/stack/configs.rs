@@ -229,6 +229,9 @@ fn take(followed: &Followed, event: WatchEvent<DynamicObject>, skip: &mut Option
     };
     let (revision, key) = (version(object.resource_version()), object.name().to_owned());
     if !key.starts_with(NAME_PREFIX) {
+        if let Some(observed) = guard.observed.last_mut() {
+            observed.complete_to = observed.complete_to.max(revision);
+        }
         return revision;
     }
     if let Some(left) = skip {

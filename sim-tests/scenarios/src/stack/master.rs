@@ -79,7 +79,7 @@ fn config(setup: &MasterSetup) -> MasterConfig {
     MasterConfig {
         store,
         api,
-        masters: api_addresses(&setup.names, name),
+        masters: api_addresses(&setup.names, if setup.knobs.far_api > 0 { after(&setup.names, name) } else { name }),
         scheduler_tls: Some(client_tls("system:kube-scheduler", &[])),
         controllers_tls: Some(client_tls("system:kube-controller-manager", &[])),
         election: ELECTION,
@@ -95,6 +95,12 @@ fn config(setup: &MasterSetup) -> MasterConfig {
             ..ControllersConfig::default()
         },
     }
+}
+
+/// The master after `name`, the first after the last.
+fn after<'a>(names: &'a [String], name: &'a str) -> &'a str {
+    let next = names.iter().position(|other| other == name).map_or(0, |at| at + 1);
+    names.get(next).or(names.first()).map_or(name, String::as_str)
 }
 
 /// The API addresses of all masters, `first`'s at the beginning.

@@ -8,6 +8,7 @@ mod configs;
 mod garbage;
 mod master;
 mod namespaces;
+mod node_loss;
 mod restarts;
 mod settle;
 mod truth;
@@ -22,7 +23,8 @@ use std::{
 
 use keelstone_agent::runtime::HollowMachine;
 use keelstone_checkers::{
-    collection, durability, leadership, linearizability, objects, overcommit, replicas, watch, History, Violation,
+    collection, durability, eviction, leadership, linearizability, objects, overcommit, replicas, watch, History,
+    Violation,
 };
 use keelstone_client::{Client, TcpOptions};
 use keelstone_env::{Env, Random};
@@ -56,6 +58,8 @@ const COMPACT_PAUSE_MIN: Duration = Duration::from_secs(1);
 const NODE_GRACE: Duration = Duration::from_secs(5);
 /// Pods stay on a node that is not ready for so long.
 const POD_TOLERATION_S: i64 = 3;
+/// The same by the fastest timer.
+const POD_STAYS_MIN: Duration = Duration::from_millis(2_900);
 
 /// What runs on the client host, and what it leaves for the checks.
 #[derive(Clone)]
@@ -134,26 +138,33 @@ pub fn run(plan: &Arc<Plan>, shared: &Shared, leaders: &Leaders, report: &mut Re
     report.simulated_s = sim.elapsed().as_secs_f64();
     [report.known, report.failed, report.unknown] = scenario.effort.counts();
     report.operations = report.known + report.failed + report.unknown;
-    scenario.check(driven, &leaders.acting(nemesis.crashes(), sim.elapsed()))
+    scenario.check(driven, &members, &leaders.acting(nemesis.crashes(), sim.elapsed()))
 }
 
 impl Scenario {
     /// What can be said once all has ended.
-    fn check(&self, driven: Result<(), Violation>, acting: &[leadership::Acting]) -> Result<(), Violation> {
+    fn check(
+        &self,
+        driven: Result<(), Violation>,
+        members: &Members,
+        acting: &[leadership::Acting],
+    ) -> Result<(), Violation> {
         let history = self.history.lock().expect("the tasks have ended").clone();
         // A broken history says more than the end of a host that it led to.
         linearizability::check(&history)?;
         leadership::check(acting)?;
-        driven?;
-        acting.iter().for_each(|_| self.shared.saw("leaders_acted"));
+        // So do these, and they hold of each beginning of the log.
         let log = self.log.events();
-        let configs = truth::configs(&log);
-        durability::check(&history, &configs)?;
-        self.followed.observed().iter().try_for_each(|observed| watch::check(observed, &configs))?;
         let changes = objects::changes(&log);
         replicas::check(&changes)?;
         overcommit::check(&changes)?;
-        collection::check(&changes, |name| name.starts_with(garbage::DEPENDENTS))
+        eviction::check(&changes, |revision| members.time_of(revision), POD_STAYS_MIN)?;
+        collection::check(&changes, |name| name.starts_with(garbage::DEPENDENTS))?;
+        driven?;
+        acting.iter().for_each(|_| self.shared.saw("leaders_acted"));
+        let configs = truth::configs(&log);
+        durability::check(&history, &configs)?;
+        self.followed.observed().iter().try_for_each(|observed| watch::check(observed, &configs))
     }
 
     async fn run(self) -> turmoil::Result {
@@ -193,7 +204,12 @@ impl Scenario {
         if let Some(compactor) = compactor {
             compactor.await.map_err(|error| Violation::new("panic", error.to_string()))?;
         }
-        settle::settle(self).await
+        let settled = settle::settle(self).await;
+        if settled.is_err() {
+            // What led to it may be seen there; what cannot be read is left out.
+            let _ = self.log.read(&self.kv()).await;
+        }
+        settled
     }
 
     /// As the API servers do each few minutes.

@@ -11,7 +11,7 @@ use keelstone_world::EPOCH_UNIX_S;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{configs, web, Scenario, API_PORT};
+use super::{configs, node_loss, web, Scenario, API_PORT};
 use crate::{constants::*, simulation::Stage};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -41,17 +41,10 @@ pub async fn settle(scenario: &Scenario) -> Result<(), Violation> {
     while scenario.shared.stage() != Stage::Healed {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
-    let end = Instant::now() + SETTLE_TIME_MAX;
-    loop {
-        let missing = match missing(scenario).await {
-            Ok(None) => break,
-            Ok(Some(missing)) => missing,
-            Err(error) => error.to_string(),
-        };
-        if Instant::now() > end {
-            return Err(Violation::new("liveness", format!("after {SETTLE_TIME_MAX:?} without faults: {missing}")));
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
+    settled(scenario).await?;
+    if scenario.plan.knobs.node_loss > 0 {
+        node_loss::check(scenario).await?;
+        settled(scenario).await?;
     }
     read_log(scenario).await?;
     // Events and retries that were due have come; from here on nothing is asked for.
@@ -61,6 +54,22 @@ pub async fn settle(scenario: &Scenario) -> Result<(), Violation> {
     tokio::time::sleep(REST).await;
     read_log(scenario).await?;
     rest::check(&objects::changes(&scenario.log.events()[before..]))
+}
+
+/// Waits until all is as it should be.
+async fn settled(scenario: &Scenario) -> Result<(), Violation> {
+    let end = Instant::now() + SETTLE_TIME_MAX;
+    loop {
+        let missing = match missing(scenario).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(missing)) => missing,
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() > end {
+            return Err(Violation::new("liveness", format!("after {SETTLE_TIME_MAX:?} without faults: {missing}")));
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
 }
 
 async fn read_log(scenario: &Scenario) -> Result<(), Violation> {
@@ -129,7 +138,7 @@ async fn leftovers(scenario: &Scenario) -> ClientResult<Option<String>> {
     Ok(orphan.map(|orphan| format!("{} is still there, its owner is gone", orphan.name())))
 }
 
-fn condition(object: &DynamicObject, name: &str) -> bool {
+pub fn condition(object: &DynamicObject, name: &str) -> bool {
     let conditions = object.0["status"]["conditions"].as_array();
     conditions.into_iter().flatten().any(|c| c["type"] == name && c["status"] == "True")
 }

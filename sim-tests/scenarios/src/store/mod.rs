@@ -128,7 +128,7 @@ impl Scenario {
         async move {
             while clients.shared.stage() == Stage::Load {
                 tokio::time::sleep(pause).await;
-                let newest = random.chance(50);
+                let newest = clients.in_lull() || random.chance(50);
                 if newest && (clients.in_lull() || random.chance(25)) {
                     // What fails here was compacted away already, or is the next time.
                     let _ = kv.put(workloads::put(SCRATCH, "")).await;

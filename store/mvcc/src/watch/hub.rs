@@ -131,12 +131,13 @@ impl Hub {
     /// The state was replaced by one at `revision`: watchers read what they miss from the store.
     pub fn reset(&self, revision: i64) {
         let mut inner = self.lock();
-        let seen = if bug::planted(Bug::WatchGoesBack) { REPEATED_REVISIONS } else { 0 };
-        let unseen = inner.revision + 1 - seen;
+        let back = bug::planted(Bug::WatchGoesBack);
+        let unseen = inner.revision + 1 - if back { REPEATED_REVISIONS } else { 0 };
         inner.window.clear();
         inner.revision = revision;
         for slot in inner.slots.values_mut() {
-            let from = slot.from.max(unseen);
+            // etcd 15271 did so also with watches that were to begin later.
+            let from = if back { unseen } else { slot.from.max(unseen) };
             if slot.pending.is_none() && from <= revision {
                 slot.pending = Some(from);
             }

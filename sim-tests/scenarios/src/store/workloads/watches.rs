@@ -179,6 +179,10 @@ impl Watcher {
         };
         let compacted = self.follow(stream, progress, index, lasting, progress_interval).await;
         if let Some(revision) = compacted {
+            let wanted = self.watched.with(index, |o| o.start_revision.max(o.complete_to + 1));
+            if let Err(violation) = watch::check_end(&self.name, wanted, revision) {
+                self.shared.violated(violation);
+            }
             self.watched.compacted(revision);
             self.shared.saw("watch_compacted");
         }

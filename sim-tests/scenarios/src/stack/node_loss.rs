@@ -1,0 +1,72 @@
+//! (19) After the faults, while all is well, one worker goes away: its node is not ready after the grace period and its
+//! pods are to go after their toleration, neither much later nor before.
+
+use std::time::Duration;
+
+use keelstone_checkers::Violation;
+use keelstone_client::{ClientResult, DynamicObject, ListOptions, Object};
+use keelstone_machinery::gvk::GroupVersionResource;
+use tokio::time::Instant;
+
+use super::{settle::condition, web, Scenario, NODE_GRACE, POD_STAYS_MIN, POD_TOLERATION_S};
+
+const HOST: &str = "w2";
+const OUTAGE: Duration = Duration::from_secs(22);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The last heartbeat may have come so long before the outage: the agent's period, and what it adds at random.
+const HEARTBEAT_AGE_MAX: Duration = Duration::from_millis(1_500);
+/// How often the controller looks, what its write takes, and what a client needs to see it.
+const NOTICED_WITHIN: Duration = Duration::from_secs(3);
+
+/// # Errors
+/// A node or a pod that was given up too early or too late.
+pub async fn check(scenario: &Scenario) -> Result<(), Violation> {
+    let fail = |story: String| Err(Violation::new("node loss in time (19)", story));
+    let node = scenario.workers.last().map(|worker| worker.node.clone()).unwrap_or_default();
+    let begun = Instant::now();
+    scenario.shared.ask_outage(HOST, OUTAGE);
+    let latest = NODE_GRACE + NOTICED_WITHIN;
+    let Some(not_ready) = until(latest, || is_not_ready(scenario, &node)).await else {
+        return fail(format!("{node} is still ready {latest:?} after it went away"));
+    };
+    if not_ready < begun + NODE_GRACE - HEARTBEAT_AGE_MAX {
+        return fail(format!("{node} was called not ready {:?} after it went away", not_ready - begun));
+    }
+    let latest = Duration::from_secs(POD_TOLERATION_S.unsigned_abs()) + NOTICED_WITHIN;
+    let Some(left) = until(latest, || has_no_pods(scenario, &node)).await else {
+        return fail(format!("{latest:?} after {node} was not ready it has pods that are not to go"));
+    };
+    // The pods' own checker sees each mark; this is for nodes without any.
+    if left < not_ready + POD_STAYS_MIN {
+        scenario.shared.saw("lost_node_was_empty");
+    }
+    scenario.shared.saw("node_lost");
+    tokio::time::sleep_until(begun + OUTAGE).await;
+    Ok(())
+}
+
+/// When it was first seen to hold, if that was within the time. A call that fails is made again.
+async fn until<F>(within: Duration, holds: impl Fn() -> F) -> Option<Instant>
+where
+    F: std::future::Future<Output = ClientResult<bool>>,
+{
+    let end = Instant::now() + within;
+    while Instant::now() < end {
+        if holds().await.unwrap_or(false) {
+            return Some(Instant::now());
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    None
+}
+
+async fn is_not_ready(scenario: &Scenario, node: &str) -> ClientResult<bool> {
+    let nodes = scenario.user(0).dynamic(&GroupVersionResource::new("", "v1", "nodes"));
+    Ok(!condition(&nodes.get(node).await?, "Ready"))
+}
+
+async fn has_no_pods(scenario: &Scenario, node: &str) -> ClientResult<bool> {
+    let pods = web::api(&scenario.user(0), "", "pods").list_all(&ListOptions::default()).await?.items;
+    let stays = |pod: &DynamicObject| pod.0["spec"]["nodeName"] == node && !pod.is_terminating();
+    Ok(!pods.iter().any(stays))
+}
