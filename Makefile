@@ -16,7 +16,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Builds RocksDB's library if it is not there, and tells cargo where it is.
 ROCKS := export ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" ROCKSDB_STATIC=1
 
-.PHONY: help install build up down demo test lint unit sim sim-short sim-long e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt perf-check
+.PHONY: help install build up down demo test lint unit sim sim-short sim-long e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt perf-check failover
 
 help: ## says what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -100,6 +100,9 @@ bench: install ## compares the store with etcd in one run (QUICK=1: a few minute
 
 perf-check: build ## etcdctl's own checks of performance, on one member: LOADS="s m"
 	@.ci/perf-check $(BIN)/keelstone "$$(.ci/etcd)" $(LOADS)
+
+failover: ## how long writes stop when the leader is killed, 20 times; prints figures
+	@nice cargo run -p keelstone-store-server --example failover
 
 figures: build ## the other figures, on a cluster of its own (root)
 	@$(BIN)/keelstone-chaos bench --keelstone $(BIN)/keelstone

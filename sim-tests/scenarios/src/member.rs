@@ -1,7 +1,7 @@
 //! Members of the store as every scenario configures and sees them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -9,7 +9,7 @@ use std::{
 use keelstone_checkers::{commit_quorum, state_hash::StateHashes, terms::Terms, Violation};
 use keelstone_env::{ClientTls, ServerTls};
 use keelstone_mvcc::Mvcc;
-use keelstone_raft::{RaftNode, RaftStatus};
+use keelstone_raft::{constants::FEATURE_LEVEL, MemberChange, RaftNode, RaftStatus};
 use keelstone_store_server::{InitialMember, PeerTls, RunningStore, StoreConfig};
 use keelstone_world::simulated_certificate;
 use tokio::sync::{mpsc, watch};
@@ -21,10 +21,12 @@ use crate::{
 };
 
 /// What the fault injector may ask of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Hand leadership to another voter; `turn` says to which.
     HandOver { turn: usize },
+    /// Change the membership.
+    Change(MemberChange),
 }
 
 /// What is seen of the members from outside.
@@ -42,6 +44,10 @@ struct State {
     revisions: Vec<(i64, Duration)>,
     /// Some disk has lost or altered what was synced.
     damaged: bool,
+    /// Members that were added to the running cluster.
+    joining: BTreeSet<String>,
+    /// What members can do that run as an older release.
+    old: BTreeMap<String, u32>,
 }
 
 #[derive(Clone)]
@@ -92,8 +98,7 @@ impl Members {
 
     /// Asks the member that calls itself leader.
     pub fn order_leader(&self, order: Order) {
-        let state = self.state();
-        if let Some(leader) = state.members.values().find(|member| member.status.borrow().is_leader()) {
+        if let Some(leader) = self.state().leader() {
             // A queue that is full has enough to do.
             let _ = leader.orders.try_send(order);
         }
@@ -111,6 +116,42 @@ impl Members {
         let state = self.state();
         let leaders = state.members.iter().filter(|(_, member)| member.status.borrow().is_leader());
         leaders.max_by_key(|(_, member)| member.status.borrow().term).map(|(name, _)| name.clone())
+    }
+
+    /// The committed membership as the member that calls itself leader sees it; `None` while it changes.
+    pub fn leaders_view(&self) -> Option<RaftStatus> {
+        let status = self.state().leader()?.status.borrow().clone();
+        (status.membership_index <= status.committed).then_some(status)
+    }
+
+    /// From now on this host's member joins the running cluster, if its disk is empty.
+    pub fn set_joins(&self, host: &str) {
+        self.state().joining.insert(host.to_owned());
+    }
+
+    /// What a host's member can do from its next start on.
+    pub fn set_level(&self, host: &str, level: u32) {
+        match level < FEATURE_LEVEL {
+            true => self.state().old.insert(host.to_owned(), level),
+            false => self.state().old.remove(host),
+        };
+    }
+
+    /// Hosts whose member runs as an older release.
+    pub fn old(&self) -> Vec<String> {
+        self.state().old.keys().cloned().collect()
+    }
+
+    /// Whether a host's member may be too old for its cluster.
+    pub fn is_old(&self, host: &str) -> bool {
+        self.state().old.contains_key(host)
+    }
+
+    /// How a member starts this time.
+    pub fn configure(&self, config: &mut StoreConfig) {
+        let state = self.state();
+        config.bootstrap = !state.joining.contains(&config.name);
+        config.feature_level = state.old.get(&config.name).copied().unwrap_or(FEATURE_LEVEL);
     }
 
     /// Compares what is committed with what a quorum has and, now and then, the state hashes of members that have
@@ -155,8 +196,29 @@ impl Members {
     }
 }
 
+impl State {
+    /// The newest one that calls itself leader: those that are down may have done so last.
+    fn leader(&self) -> Option<&Member> {
+        let leaders = self.members.values().filter(|member| member.status.borrow().is_leader());
+        leaders.max_by_key(|member| member.status.borrow().term)
+    }
+}
+
 async fn carry_out(raft: &RaftNode, order: Order, shared: &Shared) {
-    let Order::HandOver { turn } = order;
+    let turn = match order {
+        Order::HandOver { turn } => turn,
+        Order::Change(change) => {
+            // It waits for others; the member is to be seen meanwhile.
+            let (raft, shared) = (raft.clone(), shared.clone());
+            tokio::spawn(async move {
+                match raft.change_members(change).await {
+                    Ok(_) => shared.saw("members_changed"),
+                    Err(error) => shared.hash(&format!("changing the members: {error}")),
+                }
+            });
+            return;
+        }
+    };
     let status = raft.status();
     let others: Vec<u64> = status.voters.iter().copied().filter(|id| *id != status.id).collect();
     let Some(to) = others.get(turn % others.len().max(1)) else { return };
@@ -166,12 +228,14 @@ async fn carry_out(raft: &RaftNode, order: Order, shared: &Shared) {
     }
 }
 
+/// How the others reach a host's member.
+pub fn peer_url(host: &str) -> String {
+    format!("https://{host}:{STORE_PEER_PORT}")
+}
+
 /// A member's configuration: peers over TLS with certificates, clients in plaintext.
 pub fn config(name: &str, names: &[String], knobs: &Knobs) -> StoreConfig {
-    let initial = names
-        .iter()
-        .map(|name| InitialMember { name: name.clone(), peer_url: format!("https://{name}:{STORE_PEER_PORT}") })
-        .collect();
+    let initial = names.iter().map(|name| InitialMember { name: name.clone(), peer_url: peer_url(name) }).collect();
     let mut config = StoreConfig::new(name, initial, "/data/store");
     let certificate = simulated_certificate(name, &[]);
     config.listen_client = format!("{name}:{STORE_CLIENT_PORT}");

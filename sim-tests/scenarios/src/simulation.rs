@@ -157,6 +157,7 @@ pub fn drive(
                     nemesis.outage(sim, &host, now + lasting);
                 }
                 nemesis.start_due(sim, now);
+                nemesis.operate(sim, now);
             }
         }
         observe(now)?;

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 /// Blocks of data and indexes kept in memory, by default.
 pub const CACHE_BYTES_DEFAULT: usize = 64 << 20;
 /// Unflushed data of all columns; RocksDB flushes by itself beyond it, by default.
@@ -15,3 +17,5 @@ pub const BLOOM_BITS_PER_KEY: f64 = 10.0;
 pub const DELETIONS_WINDOW: usize = 4_096;
 pub const DELETIONS_TRIGGER: usize = 2_048;
 pub const DELETIONS_RATIO: f64 = 0.3;
+/// How often a write that found no space is tried again.
+pub const SPACE_POLL_INTERVAL: Duration = Duration::from_millis(200);

@@ -14,7 +14,7 @@ use rocksdb::{
     ReadOptions, WriteBatch, WriteOptions, DB,
 };
 
-use crate::{snapshot::RocksSnapshot, RocksOptions};
+use crate::{constants::SPACE_POLL_INTERVAL, snapshot::RocksSnapshot, RocksOptions};
 
 /// An [`Engine`] on RocksDB.
 pub struct RocksEngine {
@@ -60,6 +60,22 @@ impl RocksEngine {
         Ok(meta)
     }
 
+    fn writes(&self, batch: &Batch) -> Result<WriteBatch, EngineError> {
+        let mut writes = WriteBatch::default();
+        for write in &batch.writes {
+            match write {
+                Write::Put { column, key, value } => writes.put_cf(column_handle(&self.db, *column)?, key, value),
+                Write::Delete { column, key } => writes.delete_cf(column_handle(&self.db, *column)?, key),
+                // RocksDB refuses a range that ends before it starts.
+                Write::DeleteRange { start, end, .. } if start >= end => {}
+                Write::DeleteRange { column, start, end } => {
+                    writes.delete_range_cf(column_handle(&self.db, *column)?, start, end);
+                }
+            }
+        }
+        Ok(writes)
+    }
+
     /// Sum of a property over all columns.
     fn property(&self, name: &str) -> Result<u64, EngineError> {
         Column::ALL.into_iter().try_fold(0, |sum, column| {
@@ -67,6 +83,11 @@ impl RocksEngine {
             Ok(sum + self.db.property_int_value_cf(handle, name).map_err(error)?.unwrap_or(0))
         })
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "whoever writes has a thread for work that blocks")]
+fn wait_for_space() {
+    std::thread::sleep(SPACE_POLL_INTERVAL);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,6 +103,10 @@ pub fn column_handle(db: &DB, column: Column) -> Result<&ColumnFamily, EngineErr
 pub fn error(error: rocksdb::Error) -> EngineError {
     match error.kind() {
         ErrorKind::Corruption => EngineError::Corrupt(error.to_string()),
+        // RocksDB tells this one by its text alone.
+        ErrorKind::IOError if error.as_ref().contains("No space left on device") => {
+            EngineError::Io(io::Error::new(io::ErrorKind::StorageFull, error))
+        }
         ErrorKind::IOError => EngineError::Io(io::Error::other(error)),
         _ => EngineError::Other(error.to_string()),
     }
@@ -127,20 +152,25 @@ pub fn read_page<'a>(
 }
 
 impl Engine for RocksEngine {
+    /// Waits while the file system has no space: RocksDB takes writes again once a flush has succeeded.
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
-        let mut writes = WriteBatch::default();
-        for write in batch.writes {
-            match write {
-                Write::Put { column, key, value } => writes.put_cf(column_handle(&self.db, column)?, key, value),
-                Write::Delete { column, key } => writes.delete_cf(column_handle(&self.db, column)?, key),
-                // RocksDB refuses a range that ends before it starts.
-                Write::DeleteRange { start, end, .. } if start >= end => {}
-                Write::DeleteRange { column, start, end } => {
-                    writes.delete_range_cf(column_handle(&self.db, column)?, start, end);
+        let mut waits = false;
+        loop {
+            match self.db.write_opt(self.writes(&batch)?, &self.write_options).map_err(error) {
+                Err(EngineError::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                    if !std::mem::replace(&mut waits, true) {
+                        tracing::warn!(%error, "the state's disk is full: writes wait for space");
+                    }
+                    wait_for_space();
+                }
+                result => {
+                    if waits {
+                        tracing::info!("the state's disk has space again");
+                    }
+                    return result;
                 }
             }
         }
-        self.db.write_opt(writes, &self.write_options).map_err(error)
     }
 
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, EngineError> {

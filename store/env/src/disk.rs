@@ -27,6 +27,9 @@ pub trait Disk: Send + Sync + 'static {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the file `path`, made if missing, for this holder alone, until the guard is dropped or the process
+    /// ends. `WouldBlock` if another holder has it, in this process or another one.
+    fn lock(&self, path: &Path) -> io::Result<DiskLock>;
 
     /// The whole content of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -51,6 +54,9 @@ pub trait Disk: Send + Sync + 'static {
         }
     }
 }
+
+/// A file held by [`Disk::lock`]; dropping it lets go.
+pub type DiskLock = Box<dyn std::any::Any + Send + Sync>;
 
 /// An open file. Positions and lengths are in bytes.
 pub trait DiskFile: Send + Sync {

@@ -19,7 +19,7 @@ mod os;
 mod random;
 mod tls;
 
-pub use disk::{Disk, DiskFile, OpenMode};
+pub use disk::{Disk, DiskFile, DiskLock, OpenMode};
 pub use env::{Env, WallClock};
 pub use following::{following_acceptor, following_connector, TlsFiles, TLS_FILES_INTERVAL};
 pub use grpc::{channel, incoming, ChannelOptions, GrpcPeer, GrpcStream, HANDSHAKES_MAX, HANDSHAKE_MS_MAX};

@@ -78,6 +78,10 @@ errors! {
     LearnerNotReady => FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader";
     TooManyLearners => FailedPrecondition, "etcdserver: too many learner members in cluster";
     ClusterIdMismatch => FailedPrecondition, "etcdserver: cluster ID mismatch";
+    WrongDowngradeFormat => InvalidArgument, "etcdserver: wrong downgrade target version format";
+    InvalidDowngradeTarget => FailedPrecondition, "etcdserver: invalid downgrade target version";
+    DowngradeInProcess => FailedPrecondition, "etcdserver: cluster has a downgrade job in progress";
+    NoInflightDowngrade => FailedPrecondition, "etcdserver: no inflight downgrade job";
     NoLeader => Unavailable, "etcdserver: no leader";
     LeaderChanged => Unavailable, "etcdserver: leader changed";
     Stopped => Unavailable, "etcdserver: server stopped";

@@ -143,10 +143,11 @@ impl Mvcc {
     }
 
     /// Whether `op` may be proposed: `NoSpace` if it would store data beyond the quota (its proposer should
-    /// then also raise the NOSPACE alarm) or while that alarm is on; `Corrupt` while that alarm is on.
+    /// then also raise the NOSPACE alarm) or while that alarm is on; `Corrupt` while that alarm is on for the
+    /// whole cluster (member 0).
     pub fn check_quota(&self, op: &Op) -> Result<(), ApiError> {
         let view = self.shared.view();
-        if view.has_alarm(pb::AlarmType::Corrupt) && !matches!(op, Op::Alarm(_)) {
+        if view.is_corrupt() && !matches!(op, Op::Alarm(_)) {
             return Err(ApiError::Corrupt);
         }
         let bytes = quota::stores_bytes(op) as u64;

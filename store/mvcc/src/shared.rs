@@ -154,7 +154,7 @@ impl Shared {
     ) -> Result<pb::RangeResponse, ApiError> {
         let view = self.view();
         view.auth.check(caller, Access::Read, &request.key, &request.range_end)?;
-        if view.has_alarm(pb::AlarmType::Corrupt) {
+        if view.is_corrupt() {
             return Err(ApiError::Corrupt);
         }
         read::range(view.index(), view.compacted, request, admit).map_err(ReadError::into_api)

@@ -40,7 +40,7 @@ impl RangeChunks {
     /// # Errors
     /// As a range. Orders and filters are the caller's to refuse ([`RangeChunks::is_supported`]).
     pub(crate) fn new(view: Arc<View>, request: pb::RangeRequest) -> Result<Self, ApiError> {
-        if view.has_alarm(pb::AlarmType::Corrupt) {
+        if view.is_corrupt() {
             return Err(ApiError::Corrupt);
         }
         read::check_revision(view.compacted, view.revision, request.revision)?;

@@ -89,6 +89,12 @@ impl View {
         self.alarms.iter().any(|(_, kind)| *kind == alarm as i32)
     }
 
+    /// The alarm CORRUPT for the whole cluster (member 0). That of one member is for that member alone, which
+    /// serves nothing until it is repaired; the others go on.
+    pub fn is_corrupt(&self) -> bool {
+        self.alarms.contains(&(0, keelstone_etcd_api::pb::AlarmType::Corrupt as i32))
+    }
+
     /// Adds an effect to the state hash.
     pub fn mix(&mut self, effect: &[u8]) {
         const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -11,6 +11,17 @@ pub struct MemberInfo {
     /// What `MemberList` answers.
     pub peer_urls: Vec<String>,
     pub client_urls: Vec<String>,
+    /// What the member can do, as it said itself; 0 before it has started once.
+    pub level: u32,
+    /// A learner that becomes a voter as soon as it has caught up.
+    pub wants_vote: bool,
+}
+
+impl MemberInfo {
+    /// Whether the member has ever taken part.
+    pub(crate) fn has_started(&self) -> bool {
+        self.level > 0 || !self.name.is_empty()
+    }
 }
 
 /// How one member takes part in its cluster.
@@ -26,6 +37,13 @@ pub struct RaftConfig {
     pub members: BTreeMap<u64, MemberInfo>,
     /// Form the cluster from `members` if this member's log is empty. False for one that joins later.
     pub bootstrap: bool,
+    /// What this member says of itself once it takes part.
+    pub name: String,
+    pub client_urls: Vec<String>,
+    /// The highest feature level that this member can do; [`crate::constants::FEATURE_LEVEL`] but in tests.
+    pub level: u32,
+    /// Learners that have caught up become voters by themselves.
+    pub promote_learners: bool,
     pub timing: Timing,
     pub limits: Limits,
     /// TLS towards the other members; plaintext without.
@@ -34,8 +52,9 @@ pub struct RaftConfig {
     pub peer_tls_files: Option<TlsFiles>,
 }
 
-/// The clocks of elections. A follower gives up on a silent leader after `election_max` plus a random time
-/// between `election_min` and `election_max`; then votes are exchanged twice (pre-vote and vote).
+/// The clocks of elections. Nobody votes against a leader for `election_max` after it was last heard (its
+/// lease); a follower then waits a random time between `election_min` and `election_max` longer. So
+/// [`Timing::election_timeout`] is the longest silence; then votes are exchanged twice (pre-vote and vote).
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     pub heartbeat: Duration,
@@ -49,10 +68,23 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(300),
-            election_max: Duration::from_millis(500),
+            election_min: Duration::from_millis(150),
+            election_max: Duration::from_millis(300),
             request_max: Duration::from_secs(5),
         }
+    }
+}
+
+impl Timing {
+    /// Splits what etcd calls the election time-out: one half is the leader's lease, the other bounds the
+    /// random wait. `heartbeat` must be shorter than a quarter of it.
+    pub fn new(election_timeout: Duration, heartbeat: Duration) -> Self {
+        Self { heartbeat, election_min: election_timeout / 4, election_max: election_timeout / 2, ..Self::default() }
+    }
+
+    /// The longest silence of a leader before a follower stands for election.
+    pub fn election_timeout(&self) -> Duration {
+        2 * self.election_max
     }
 }
 
@@ -86,6 +118,10 @@ impl RaftConfig {
             id,
             cluster_id,
             data_dir: data_dir.into(),
+            name: members.get(&id).map(|member| member.name.clone()).unwrap_or_default(),
+            client_urls: Vec::new(),
+            level: crate::constants::FEATURE_LEVEL,
+            promote_learners: true,
             members,
             bootstrap: true,
             timing: Timing::default(),

@@ -85,6 +85,8 @@ fn member_out(id: u64, member: &MemberInfo) -> peer::Member {
         peer_address: member.peer_address.clone(),
         peer_urls: member.peer_urls.clone(),
         client_urls: member.client_urls.clone(),
+        level: member.level,
+        wants_vote: member.wants_vote,
     }
 }
 
@@ -100,6 +102,8 @@ pub(crate) fn membership_in(membership: peer::Membership) -> Result<Membership, 
                 peer_address: member.peer_address,
                 peer_urls: member.peer_urls,
                 client_urls: member.client_urls,
+                level: member.level,
+                wants_vote: member.wants_vote,
             };
             (member.id, info)
         })

@@ -1,14 +1,25 @@
 //! What the tasks of one member share.
 
-use std::{collections::BTreeMap, future::Future, io, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc,
+    },
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use keelstone_env::Env;
+use keelstone_env::{DiskLock, Env};
 use keelstone_mvcc::Mvcc;
 use keelstone_wal::Wal;
 use openraft::{errors::ClientWriteError, raft::WriteResult};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{watch, Mutex},
+    time::Instant,
+};
 
 use crate::{
     gate::Gate,
@@ -31,6 +42,13 @@ pub(crate) struct Core {
     pub progress: Arc<Progress>,
     pub clocks: Arc<LeaseClocks>,
     pub status: watch::Sender<RaftStatus>,
+    /// False while this member must not vote or take entries: before it is sure that it never did, and after
+    /// its removal.
+    pub takes_part: AtomicBool,
+    /// Held by whoever changes the membership.
+    pub changing: Mutex<()>,
+    /// The data folder is this process's alone; empty after the shutdown.
+    pub data_lock: std::sync::Mutex<Option<DiskLock>>,
 }
 
 /// Where the leader is.
@@ -78,6 +96,36 @@ impl Core {
         async move { drop(status.wait_for(|status| status.leader != leader).await) }
     }
 
+    /// Says for good why this member does not go on.
+    pub(crate) fn fail(&self, why: &str) {
+        tracing::error!(member = format!("{:x}", self.config.id), why, "this member stops");
+        self.status.send_modify(|status| {
+            status.leader = None;
+            status.failed.get_or_insert_with(|| why.to_owned());
+        });
+    }
+
+    /// Takes part from now on, and forms the cluster of the first members. All of them do so, with the same
+    /// membership, which gives the same first entry everywhere.
+    pub(crate) async fn initialize(&self) -> Result<(), RaftError> {
+        self.takes_part.store(true, Ordering::Release);
+        if self.raft.is_initialized().await? {
+            return Ok(());
+        }
+        match self.raft.initialize(self.config.members.clone()).await {
+            Ok(()) => Ok(()),
+            // Another member was faster.
+            Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(RaftError::Fatal(format!("forming the cluster failed: {error}"))),
+        }
+    }
+
+    /// Nothing was ever in this member's log.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let log = self.wal.state();
+        log.last.is_none() && log.purged.is_none() && self.mvcc.applied().log_id.is_empty()
+    }
+
     pub(crate) fn term(&self) -> u64 {
         self.status.borrow().term
     }
@@ -95,6 +143,11 @@ impl Core {
             Ok(Err(_)) => Err(RaftError::Stopped),
             Err(_) => Err(RaftError::Api(keelstone_etcd_api::ApiError::TimeoutWaitAppliedIndex)),
         }
+    }
+
+    /// Where snapshots lie while they are received.
+    pub(crate) fn incoming_dir(&self) -> std::path::PathBuf {
+        self.config.data_dir.join("incoming")
     }
 
     pub(crate) fn members(&self) -> BTreeMap<u64, MemberInfo> {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::{
     core::Core,
     lease_clocks::LeaseClocks,
+    rules,
     types::{StoredMembership, TypeConfig},
     RaftStatus,
 };
@@ -47,16 +48,16 @@ fn update(
         status.last_index = metrics.last_log_index.unwrap_or(0);
         status.committed = metrics.local_committed.map_or(0, |log_id| log_id.index());
         status.applied = metrics.last_applied.map_or(0, |log_id| log_id.index());
-        let failed = metrics.running_state.as_ref().err().map(ToString::to_string);
+        let failed = metrics.running_state.as_ref().err().map(ToString::to_string).or_else(|| status.failed.clone());
         let changed_failure = failed != status.failed;
         if changed_failure {
             if let Some(error) = &failed {
                 tracing::error!(error, "this member had to stop");
             }
-            // A member that stopped must not be taken for a leader.
-            status.leader = status.leader.filter(|_| failed.is_none());
             status.failed = failed;
         }
+        // A member that stopped must not be taken for a leader, and knows none.
+        status.leader = status.leader.filter(|_| status.failed.is_none());
         if new_membership {
             show_members(status, &metrics.membership_config);
         }
@@ -72,5 +73,7 @@ fn summary(status: &RaftStatus) -> (Option<u64>, u64) {
 fn show_members(status: &mut RaftStatus, membership: &StoredMembership) {
     status.members = membership.nodes().map(|(id, member)| (*id, member.clone())).collect::<BTreeMap<_, _>>();
     status.voters = membership.voter_ids().collect();
+    status.membership_index = membership.log_id().as_ref().map_or(0, |log_id| log_id.index());
+    status.feature_level = rules::feature_level(&status.members, &status.voters);
     status.is_learner = status.members.contains_key(&status.id) && !status.voters.contains(&status.id);
 }

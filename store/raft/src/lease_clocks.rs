@@ -214,6 +214,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_new_leader_touches_no_lease() {
+        const LEASES: i64 = 100_000;
+        let lease = |id| LeaseInfo { id, ttl_s: 10 };
+        let clocks = LeaseClocks::new(Env::os());
+        pass(1_000).await;
+        clocks.lead(Some(7));
+        pass(4).await;
+        assert_eq!(clocks.lock().deadlines.len(), 0);
+        // Each has its full time from then on, listed or not, and can be renewed.
+        assert_eq!(clocks.remaining(lease(LEASES)), Some(Duration::from_secs(6)));
+        assert!(clocks.renew(lease(1)));
+        let all: Vec<LeaseInfo> = (1..=LEASES).map(lease).collect();
+        clocks.list(&all);
+        assert_eq!(clocks.remaining(lease(1)), Some(Duration::from_secs(10)), "listing shortens nothing");
+        pass(6).await;
+        let mut ended = 0;
+        while let Some((7, due)) = clocks.due(512).filter(|(_, due)| !due.is_empty()) {
+            assert!(due.len() <= 512 && !due.contains(&1));
+            ended += due.len();
+        }
+        assert_eq!(ended, LEASES as usize - 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_renewal_starts_the_time_anew_until_the_expiry_is_proposed() {
         let clocks = LeaseClocks::new(Env::os());
         clocks.lead(Some(1));

@@ -6,29 +6,41 @@
 //! the state machine has on disk; a snapshot is on disk before its installation is answered; an outcome that
 //! is not known is said to be unknown and never tried again.
 
+mod autopilot;
 mod config;
 pub mod constants;
 mod convert;
 mod core;
+mod data_dir;
+mod discover;
 mod error;
+mod features;
 mod follow;
+mod formation;
 #[cfg(test)]
 mod fuzz;
 mod gate;
+mod hash_history;
 mod lease_clocks;
 mod lease_expiry;
 mod log_store;
 mod maintenance;
+mod membership;
 mod network;
 mod node;
 mod outcome;
 mod peers;
+mod presence;
 mod proposer;
 mod reads;
+mod recover;
+mod repair;
+mod rules;
 mod runtime;
 mod seed;
 mod service;
 mod snapshot;
+mod state_check;
 mod state_machine;
 mod status;
 #[cfg(test)]
@@ -42,8 +54,13 @@ pub(crate) mod peer {
 }
 
 pub use config::{Limits, MemberInfo, RaftConfig, Timing};
+pub use data_dir::{lock_data_dir, DataOwner};
+pub use discover::{discover, Discovered};
 pub use error::RaftError;
+pub use membership::MemberChanged;
 pub use node::RaftNode;
+pub use recover::{plan_recovery, recover, Recovery};
+pub use rules::MemberChange;
 pub use seed::seed_log;
 pub use service::{PeerHandler, PeerService};
 pub use status::RaftStatus;

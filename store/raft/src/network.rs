@@ -241,7 +241,11 @@ fn transfer_response_in(
 
 /// The messages of one snapshot: head, chunks, end. It ends without the end message if the view cannot be
 /// read, which the receiver takes as a failure.
-fn snapshot_parts(env: Env, vote: Vote, snapshot: Snapshot) -> impl Stream<Item = peer::SnapshotRequest> + Send {
+pub(crate) fn snapshot_parts(
+    env: Env,
+    vote: Vote,
+    snapshot: Snapshot,
+) -> impl Stream<Item = peer::SnapshotRequest> + Send {
     async_stream::stream! {
         yield message(Part::Head(peer::SnapshotHead {
             vote: Some(convert::vote_out(&vote)),

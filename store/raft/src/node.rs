@@ -1,8 +1,10 @@
 use std::{
-    future::Future,
+    collections::BTreeMap,
     io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+    },
     time::Duration,
 };
 
@@ -11,11 +13,7 @@ use keelstone_env::Env;
 use keelstone_etcd_api::ApiError;
 use keelstone_mvcc::{Caller, Command, Mvcc, Op, Response};
 use keelstone_wal::{Wal, WalOptions};
-use openraft::{
-    errors::{ChangeMembershipError, ClientWriteError},
-    raft::ClientWriteResponse,
-    Config, SnapshotPolicy,
-};
+use openraft::{ChangeMembers, Config, SnapshotPolicy};
 use prost::Message;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -24,9 +22,11 @@ use tokio::{
 };
 
 use crate::{
+    autopilot,
     constants::{APPEND_ENTRIES_MAX, APPLY_BATCH_MAX, PROPOSALS_QUEUED_MAX},
     core::{Core, Leader},
-    follow,
+    data_dir::{lock_data_dir, DataOwner},
+    features, follow,
     gate::Gate,
     lease_clocks::LeaseClocks,
     lease_expiry,
@@ -35,13 +35,15 @@ use crate::{
     network::Network,
     peer,
     peers::Peers,
+    presence,
     proposer::{Pending, Proposer},
     reads::Reads,
+    repair,
     service::{self, PeerService},
-    snapshot,
+    snapshot, state_check,
     state_machine::{Progress, StateMachine},
-    types::{Raft, TypeConfig},
-    MemberInfo, RaftConfig, RaftError, RaftStatus,
+    types::Raft,
+    MemberChange, MemberChanged, MemberInfo, RaftConfig, RaftError, RaftStatus,
 };
 
 /// How long a transfer of leadership may take at shutdown before the member goes without.
@@ -71,6 +73,9 @@ impl RaftNode {
     /// If the log or the state cannot be read, do not belong together, or the configuration is invalid.
     pub async fn start(env: Env, config: RaftConfig, mvcc: Arc<Mvcc>) -> Result<Self, RaftError> {
         let options = openraft_config(&config)?;
+        let data_lock = lock_data_dir(&env, &config.data_dir).await?;
+        let (owner, disk, dir) = (DataOwner::new(config.cluster_id, config.id), env.clone(), config.data_dir.clone());
+        env.offload(move || owner.claim(&disk, &dir)).await?;
         let mut wal_options = WalOptions::new(config.data_dir.join("wal"));
         wal_options.segment_bytes_max = config.limits.segment_bytes_max;
         let wal = Wal::open(env.clone(), wal_options).await?;
@@ -90,11 +95,28 @@ impl RaftNode {
         let network = Network { env: env.clone(), peers: peers.clone() };
         let raft = Raft::new(config.id, Arc::new(options), network, log, machine).await?;
         let status = watch::Sender::new(RaftStatus { id: config.id, ..RaftStatus::default() });
-        let gate = Gate::default();
-        let core = Arc::new(Core { env, config, raft, mvcc, wal, peers, gate, progress, clocks, status });
-        let node = Self::spawn(core);
-        node.bootstrap().await?;
-        Ok(node)
+        let core = Arc::new(Core {
+            env,
+            config,
+            raft,
+            mvcc,
+            wal,
+            peers,
+            gate: Gate::default(),
+            progress,
+            clocks,
+            status,
+            takes_part: AtomicBool::new(false),
+            changing: tokio::sync::Mutex::new(()),
+            data_lock: Mutex::new(Some(data_lock)),
+        });
+        // A first member without a log must make sure first that it never had one.
+        if !core.config.bootstrap || !core.is_fresh() {
+            core.takes_part.store(true, Ordering::Release);
+        } else if core.config.members.len() == 1 {
+            core.initialize().await?;
+        }
+        Ok(Self::spawn(core))
     }
 
     fn spawn(core: Arc<Core>) -> Self {
@@ -108,24 +130,13 @@ impl RaftNode {
             env.spawn(proposer.run(queue)),
             env.spawn(lease_expiry::run(Arc::clone(&core))),
             env.spawn(maintenance::run(Arc::clone(&core))),
+            env.spawn(presence::run(Arc::clone(&core))),
+            env.spawn(autopilot::run(Arc::clone(&core))),
+            env.spawn(state_check::run(Arc::clone(&core))),
+            env.spawn(repair::run(Arc::clone(&core))),
         ];
         let receiving = tokio::sync::Mutex::new(());
         Self { inner: Arc::new(Inner { core, proposals, reads, receiving, tasks: Mutex::new(tasks) }) }
-    }
-
-    /// Forms the cluster if this member's log is empty and it was asked to. All first members do so, with the
-    /// same membership, which gives the same first entry everywhere.
-    async fn bootstrap(&self) -> Result<(), RaftError> {
-        let core = self.core();
-        if !core.config.bootstrap || core.raft.is_initialized().await? {
-            return Ok(());
-        }
-        match core.raft.initialize(core.config.members.clone()).await {
-            Ok(()) => Ok(()),
-            // Another member was faster.
-            Err(openraft::errors::RaftError::APIError(openraft::errors::InitializeError::NotAllowed(_))) => Ok(()),
-            Err(error) => Err(RaftError::Fatal(format!("forming the cluster failed: {error}"))),
-        }
     }
 
     /// The service that the other members call.
@@ -142,6 +153,14 @@ impl RaftNode {
     /// As [`RaftNode::propose`], on behalf of a client, whose permissions are checked when it is applied.
     pub async fn propose_for(&self, op: Op, caller: Option<Caller>) -> Result<Response, RaftError> {
         let core = self.core();
+        let level = features::of_command(&op);
+        if core.status.borrow().feature_level < level {
+            core.require_level(level).await?;
+        }
+        // A leader hands over as soon as it can; alone, it has to say so.
+        if core.wal.health().full && core.status.borrow().is_leader() {
+            return Err(RaftError::Api(ApiError::NoSpace));
+        }
         let command = Command { proposer_term: core.term(), op: Some(op), caller }.encode_to_vec().into();
         let (reply, result) = oneshot::channel();
         let pending = Pending { command, deadline: core.deadline(), reply };
@@ -264,24 +283,33 @@ impl RaftNode {
         if self.core().members().contains_key(&id) {
             return Err(RaftError::Api(ApiError::MemberExists));
         }
-        self.membership_change(self.core().raft.add_learner(id, member, false)).await
+        self.change_at_once(ChangeMembers::AddNodes(BTreeMap::from([(id, member)]))).await
     }
 
     /// Replaces the set of voters; members that are left out are removed. Only the leader can.
     pub async fn change_voters(&self, voters: impl IntoIterator<Item = u64>) -> Result<(), RaftError> {
-        let voters: std::collections::BTreeSet<u64> = voters.into_iter().collect();
-        self.membership_change(self.core().raft.change_membership(voters, false)).await
+        self.change_at_once(ChangeMembers::ReplaceAllVoters(voters.into_iter().collect())).await
     }
 
-    async fn membership_change(
-        &self,
-        change: impl Future<Output = Result<ClientWriteResponse<TypeConfig>, MembershipChangeError>>,
-    ) -> Result<(), RaftError> {
-        match tokio::time::timeout_at(self.core().deadline(), change).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(membership_error(error)),
-            Err(_) => Err(RaftError::Unknown("the membership change was not committed in time".into())),
+    /// Without the rules of [`RaftNode::change_members`].
+    async fn change_at_once(&self, changes: ChangeMembers<u64, MemberInfo>) -> Result<(), RaftError> {
+        let core = self.core();
+        let _turn = core.changing.lock().await;
+        match core.commit_membership(changes, core.deadline()).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(RaftError::Api(ApiError::NotEnoughStarted)),
+            Err(RaftError::NoLeader) => Err(RaftError::Api(ApiError::NotLeader)),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Changes the membership by etcd's rules; any member takes it. Returns once it is committed and can be
+    /// seen here.
+    ///
+    /// # Errors
+    /// etcd's, if the change is not allowed; nothing was changed then.
+    pub async fn change_members(&self, change: MemberChange) -> Result<MemberChanged, RaftError> {
+        self.core().change_members(change).await
     }
 
     /// Hands leadership over if this member has it, makes everything durable, and ends all tasks.
@@ -301,6 +329,7 @@ impl RaftNode {
         if let Err(error) = core.wal.sync().await {
             tracing::error!(%error, "the log's last sync failed");
         }
+        core.data_lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Gives leadership to the voter that has most of the log.
@@ -335,29 +364,6 @@ impl RaftNode {
 
     pub(crate) fn receiving(&self) -> &tokio::sync::Mutex<()> {
         &self.inner.receiving
-    }
-
-    pub(crate) fn incoming_dir(&self) -> PathBuf {
-        self.core().config.data_dir.join("incoming")
-    }
-}
-
-type MembershipChangeError = openraft::errors::RaftError<TypeConfig, ClientWriteError<TypeConfig>>;
-
-fn membership_error(error: MembershipChangeError) -> RaftError {
-    match error {
-        MembershipChangeError::Fatal(fatal) => fatal.into(),
-        MembershipChangeError::APIError(error) => match error {
-            ClientWriteError::ForwardToLeader(_) => RaftError::Api(ApiError::NotLeader),
-            ClientWriteError::ChangeMembershipError(ChangeMembershipError::LearnerNotFound(_)) => {
-                RaftError::Api(ApiError::MemberNotFound)
-            }
-            // Another change is under way, or would leave no voter.
-            ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_) => {
-                RaftError::Api(ApiError::NotEnoughStarted)
-            }
-            ClientWriteError::LogEntryDiscarded(_) => RaftError::Unknown(error.to_string()),
-        },
     }
 }
 

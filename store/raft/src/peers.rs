@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use keelstone_env::{following_connector, ChannelOptions, Env, TlsConnector};
+use keelstone_env::{following_connector, ChannelOptions, ClientTls, Env, TlsConnector, TlsFiles};
 use tonic::{
     metadata::MetadataValue,
     service::{interceptor::InterceptedService, Interceptor},
@@ -50,9 +50,13 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn new(env: &Env, config: &RaftConfig) -> io::Result<Self> {
-        let tls = config.peer_tls.as_ref();
-        let tls = tls.map(|tls| following_connector(env, tls, config.peer_tls_files.as_ref())).transpose()?;
-        Ok(Self { env: env.clone(), cluster: config.cluster_id, tls, clients: Arc::default() })
+        Self::of(env, config.cluster_id, config.peer_tls.as_ref(), config.peer_tls_files.as_ref())
+    }
+
+    /// The members of `cluster`; `files` is where `tls` comes from, if from files.
+    pub(crate) fn of(env: &Env, cluster: u64, tls: Option<&ClientTls>, files: Option<&TlsFiles>) -> io::Result<Self> {
+        let tls = tls.map(|tls| following_connector(env, tls, files)).transpose()?;
+        Ok(Self { env: env.clone(), cluster, tls, clients: Arc::default() })
     }
 
     /// The client for `member` at `address`, which connects when it is first used and again when it must.

@@ -1,6 +1,6 @@
 //! What the other members call.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures::{stream::BoxStream, StreamExt};
 use keelstone_env::fault::{self, Point};
@@ -12,11 +12,15 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     constants::{MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_TIME_MAX},
     convert::{self, Invalid},
-    gate,
+    core::Core,
+    gate, membership,
+    network::snapshot_parts,
     peer::{self, peer_server::Peer, peer_server::PeerServer, snapshot_request::Part},
     peers::{CLUSTER_HEADER, MEMBER_HEADER},
     snapshot::{SnapshotHandle, Spool, Spooled},
-    types::{Snapshot, SnapshotMeta},
+    state_check,
+    state_machine::applied_in,
+    types::{Snapshot, SnapshotMeta, Vote},
     RaftError, RaftNode,
 };
 
@@ -67,27 +71,50 @@ impl PeerHandler {
         Ok(request.into_inner())
     }
 
-    /// Takes a whole snapshot into a file.
-    async fn receive(&self, mut parts: Streaming<peer::SnapshotRequest>) -> Result<Spooled, Status> {
-        let core = self.node.core();
-        let (env, dir) = (core.env.clone(), self.node.incoming_dir());
-        let mut spool = core.env.offload(move || Spool::create(&env, &dir)).await.map_err(unavailable)?;
-        loop {
-            match next_part(&mut parts).await? {
-                Some(Part::Chunk(chunk)) => {
-                    fault::pause(Point::SnapshotReceive).await;
-                    let pushed = core.env.offload(move || {
-                        let mut spool = spool;
-                        spool.push(&chunk).map(|()| spool)
-                    });
-                    spool = pushed.await.map_err(unavailable)?;
-                }
-                Some(Part::End(chunks)) if chunks == spool.chunks() => return Ok(spool.finish()),
-                Some(Part::Head(_)) => return Err(Status::invalid_argument("a second head")),
-                Some(Part::End(_)) | None => return Err(Status::data_loss("the snapshot is incomplete")),
+    /// Refuses, besides, what would make a member take part that must not (yet).
+    fn check_part<T>(&self, request: Request<T>) -> Result<T, Status> {
+        let request = self.check(request)?;
+        if !self.node.core().takes_part.load(Ordering::Acquire) {
+            return Err(Status::unavailable("this member does not take part"));
+        }
+        Ok(request)
+    }
+}
+
+/// Takes a whole snapshot into a file.
+pub(crate) async fn receive(core: &Core, parts: &mut Streaming<peer::SnapshotRequest>) -> Result<Spooled, Status> {
+    let (env, dir) = (core.env.clone(), core.incoming_dir());
+    let mut spool = core.env.offload(move || Spool::create(&env, &dir)).await.map_err(unavailable)?;
+    loop {
+        match next_part(parts).await? {
+            Some(Part::Chunk(chunk)) => {
+                fault::pause(Point::SnapshotReceive).await;
+                let pushed = core.env.offload(move || {
+                    let mut spool = spool;
+                    spool.push(&chunk).map(|()| spool)
+                });
+                spool = pushed.await.map_err(unavailable)?;
             }
+            Some(Part::End(chunks)) if chunks == spool.chunks() => return Ok(spool.finish()),
+            Some(Part::Head(_)) => return Err(Status::invalid_argument("a second head")),
+            Some(Part::End(_)) | None => return Err(Status::data_loss("the snapshot is incomplete")),
         }
     }
+}
+
+/// The head that every snapshot begins with.
+pub(crate) async fn receive_head(
+    parts: &mut Streaming<peer::SnapshotRequest>,
+) -> Result<(peer::SnapshotHead, SnapshotMeta), Status> {
+    let Some(Part::Head(head)) = next_part(parts).await? else {
+        return Err(Status::invalid_argument("the head is missing"));
+    };
+    let last_membership = convert::stored_membership_in(head.membership.clone().unwrap_or_default())?;
+    let last_log_id = head.last_log_id.map(convert::log_id_in);
+    if last_log_id.is_none() {
+        return Err(Status::invalid_argument("the snapshot is of an empty log"));
+    }
+    Ok((head, SnapshotMeta { last_log_id, last_membership }))
 }
 
 async fn next_part(parts: &mut Streaming<peer::SnapshotRequest>) -> Result<Option<Part>, Status> {
@@ -99,19 +126,19 @@ async fn next_part(parts: &mut Streaming<peer::SnapshotRequest>) -> Result<Optio
 #[tonic::async_trait]
 impl Peer for PeerHandler {
     async fn vote(&self, request: Request<peer::VoteRequest>) -> Result<Response<peer::VoteResponse>, Status> {
-        let request = convert::vote_request_in(self.check(request)?)?;
+        let request = convert::vote_request_in(self.check_part(request)?)?;
         let response = self.node.core().raft.vote(request).await.map_err(unavailable)?;
         Ok(Response::new(convert::vote_response_out(&response)))
     }
 
     async fn pre_vote(&self, request: Request<peer::VoteRequest>) -> Result<Response<peer::VoteResponse>, Status> {
-        let request = convert::vote_request_in(self.check(request)?)?;
+        let request = convert::vote_request_in(self.check_part(request)?)?;
         let response = self.node.core().raft.pre_vote(request).await.map_err(unavailable)?;
         Ok(Response::new(convert::vote_response_out(&response)))
     }
 
     async fn append(&self, request: Request<peer::AppendRequest>) -> Result<Response<peer::AppendResponse>, Status> {
-        let request = convert::append_in(self.check(request)?)?;
+        let request = convert::append_in(self.check_part(request)?)?;
         let (previous, last) =
             (request.prev_log_id, request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
         let response = self.node.core().raft.append_entries(request).await.map_err(unavailable)?;
@@ -125,7 +152,7 @@ impl Peer for PeerHandler {
         request: Request<Streaming<peer::AppendRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         // A message that cannot be read ends the stream, as a broken connection does.
-        let requests = self.check(request)?.map_while_valid();
+        let requests = self.check_part(request)?.map_while_valid();
         let answers = self.node.core().raft.stream_append(requests);
         let answers = answers.map(|answer| match answer {
             Ok(result) => Ok(convert::append_result_out(&result)),
@@ -138,20 +165,12 @@ impl Peer for PeerHandler {
         &self,
         request: Request<Streaming<peer::SnapshotRequest>>,
     ) -> Result<Response<peer::SnapshotResponse>, Status> {
-        let mut parts = self.check(request)?;
-        let Some(Part::Head(head)) = next_part(&mut parts).await? else {
-            return Err(Status::invalid_argument("the head is missing"));
-        };
+        let mut parts = self.check_part(request)?;
+        let (head, meta) = receive_head(&mut parts).await?;
         let vote = convert::vote_in(head.vote)?;
-        let last_membership = convert::stored_membership_in(head.membership.unwrap_or_default())?;
-        let last_log_id = head.last_log_id.map(convert::log_id_in);
-        if last_log_id.is_none() {
-            return Err(Status::invalid_argument("the snapshot is of an empty log"));
-        }
         // One at a time: a second one waits, and the first ends when its sender is gone.
         let _turn = self.node.receiving().lock().await;
-        let spooled = self.receive(parts).await?;
-        let meta = SnapshotMeta { last_log_id, last_membership };
+        let spooled = receive(self.node.core(), &mut parts).await?;
         let snapshot = Snapshot { meta, snapshot: SnapshotHandle::Spooled(spooled) };
         let response = self.node.core().raft.install_full_snapshot(vote, snapshot).await.map_err(unavailable)?;
         Ok(Response::new(peer::SnapshotResponse { vote: Some(convert::vote_out(&response.vote)) }))
@@ -161,7 +180,7 @@ impl Peer for PeerHandler {
         &self,
         request: Request<peer::TransferRequest>,
     ) -> Result<Response<peer::TransferResponse>, Status> {
-        let request = self.check(request)?;
+        let request = self.check_part(request)?;
         let from = convert::vote_in(request.from_leader)?;
         let transfer = TransferLeaderRequest::new(from, request.to_node, request.last_log_id.map(convert::log_id_in));
         let response = self.node.core().raft.handle_transfer_leader(transfer).await.map_err(unavailable)?;
@@ -198,6 +217,59 @@ impl Peer for PeerHandler {
         let deadline = self.node.core().env.now() + self.node.core().config.timing.election_max * 2;
         let index = self.node.reads().index(true, deadline).await.map_err(refuse)?;
         Ok(Response::new(peer::ReadIndexResponse { index }))
+    }
+
+    async fn describe(&self, _: Request<peer::DescribeRequest>) -> Result<Response<peer::DescribeResponse>, Status> {
+        let core = self.node.core();
+        let applied = core.mvcc.applied();
+        let membership = peer::StoredMembership::decode(applied.membership).map_err(unavailable)?;
+        Ok(Response::new(peer::DescribeResponse {
+            cluster_id: core.config.cluster_id,
+            member_id: core.config.id,
+            fresh: core.is_fresh(),
+            applied: applied.index,
+            membership: Some(membership),
+        }))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<peer::ChangeMembersRequest>,
+    ) -> Result<Response<peer::ChangeMembersResponse>, Status> {
+        let change = membership::change_in(self.check(request)?);
+        let change = change.ok_or_else(|| Status::invalid_argument("the change is missing"))?;
+        let core = self.node.core();
+        let changed = core.change_members_here(&change, core.deadline()).await;
+        membership::changed_out(changed).map(Response::new)
+    }
+
+    async fn state_hashes(
+        &self,
+        request: Request<peer::StateHashesRequest>,
+    ) -> Result<Response<peer::StateHashesResponse>, Status> {
+        let indexes = self.check(request)?.indexes;
+        Ok(Response::new(state_check::answer(self.node.core(), &indexes)))
+    }
+
+    type FetchStateStream = BoxStream<'static, Result<peer::SnapshotRequest, Status>>;
+
+    async fn fetch_state(
+        &self,
+        request: Request<peer::FetchStateRequest>,
+    ) -> Result<Response<Self::FetchStateStream>, Status> {
+        let index = self.check(request)?.index;
+        let core = self.node.core();
+        if state_check::is_quarantined(core) {
+            return Err(Status::unavailable("this member's own state is in doubt"));
+        }
+        core.wait_applied(index + 1, core.deadline()).await.map_err(refuse)?;
+        let pinned = core.mvcc.pin().map_err(unavailable)?;
+        let (last_log_id, last_membership) = applied_in(pinned.applied()).map_err(unavailable)?;
+        let meta = SnapshotMeta { last_log_id, last_membership };
+        let snapshot = Snapshot { meta, snapshot: SnapshotHandle::Pinned(Box::new(pinned)) };
+        // Nobody's vote: this state is not a leader's word but applied entries.
+        let parts = snapshot_parts(core.env.clone(), Vote::new(0, core.config.id), snapshot);
+        Ok(Response::new(parts.map(Ok).boxed()))
     }
 
     async fn lease(&self, request: Request<peer::LeaseRequest>) -> Result<Response<peer::LeaseResponse>, Status> {

@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         atomic::{AtomicU64, Ordering},
-        Arc,
+        Arc, Mutex, PoisonError,
     },
 };
 
@@ -24,6 +24,7 @@ use tokio::sync::{watch, Notify};
 use crate::{
     constants::{APPLY_BATCH_BYTES_MAX, APPLY_BATCH_MAX, APPLY_SHORT_BYTES_MAX, APPLY_SHORT_ENTRIES_MAX},
     convert,
+    hash_history::{HashHistory, INTERVAL_ENTRIES},
     log_store::{decode_log_id, encode_log_id},
     peer,
     snapshot::SnapshotHandle,
@@ -38,6 +39,10 @@ pub(crate) struct Progress {
     /// Woken when `unflushed_bytes` reaches the limit.
     pub flush: Notify,
     pub flush_bytes: u64,
+    /// The state's hash at the newest applied indexes, for the comparison with the others.
+    pub hashes: Mutex<HashHistory>,
+    /// Held while entries are applied, and while a damaged state is replaced.
+    pub applying: tokio::sync::Mutex<()>,
 }
 
 impl Progress {
@@ -47,7 +52,16 @@ impl Progress {
             unflushed_bytes: AtomicU64::new(0),
             flush: Notify::new(),
             flush_bytes,
+            hashes: Mutex::default(),
+            applying: tokio::sync::Mutex::new(()),
         }
+    }
+}
+
+impl Progress {
+    pub(crate) fn note_hash(&self, mvcc: &Mvcc) {
+        let (index, hash) = mvcc.state_hash();
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner).note(index, hash);
     }
 }
 
@@ -86,7 +100,12 @@ impl Batch {
     }
 
     fn is_full(&self) -> bool {
-        fault::rare(Point::ApplyOne) || self.entries.len() >= APPLY_BATCH_MAX || self.bytes >= APPLY_BATCH_BYTES_MAX
+        // Batches end everywhere at these indexes, so that there are hashes to compare.
+        let ends_interval = self.entries.last().is_some_and(|last| last.index.is_multiple_of(INTERVAL_ENTRIES));
+        ends_interval
+            || fault::rare(Point::ApplyOne)
+            || self.entries.len() >= APPLY_BATCH_MAX
+            || self.bytes >= APPLY_BATCH_BYTES_MAX
     }
 }
 
@@ -119,7 +138,7 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 }
 
 /// What [`Applied`] says, in openraft's types.
-fn applied_in(applied: Applied) -> io::Result<(Option<LogId>, StoredMembership)> {
+pub(crate) fn applied_in(applied: Applied) -> io::Result<(Option<LogId>, StoredMembership)> {
     let log_id = if applied.log_id.is_empty() { None } else { Some(decode_log_id(applied.log_id)?) };
     Ok((log_id, membership_in(applied.membership)?))
 }
@@ -168,6 +187,7 @@ impl StateMachine {
         // local log, or a crash would lose it here after clients have read it here.
         self.wal.wait_durable(last).await?;
         fault::pause(Point::ApplyBatch).await;
+        let _applying = self.progress.applying.lock().await;
         let mvcc = Arc::clone(&self.mvcc);
         let entries = batch.entries;
         let is_short = entries.len() <= APPLY_SHORT_ENTRIES_MAX && batch.bytes <= APPLY_SHORT_BYTES_MAX;
@@ -183,6 +203,7 @@ impl StateMachine {
     }
 
     fn note_applied(&self, last: u64, bytes: usize) {
+        self.progress.note_hash(&self.mvcc);
         self.progress.applied.send_replace(last + 1);
         let bytes = bytes as u64;
         let before = self.progress.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -235,6 +256,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             log_id: encode_log_id(&log_id),
             membership: convert::stored_membership_out(&meta.last_membership).encode_to_vec().into(),
         };
+        let _applying = self.progress.applying.lock().await;
         let mvcc = Arc::clone(&self.mvcc);
         fault::pause(Point::SnapshotInstall).await;
         self.env.offload(move || snapshot.install(&mvcc, applied)).await?;

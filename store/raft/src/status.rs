@@ -20,6 +20,12 @@ pub struct RaftStatus {
     pub voters: Vec<u64>,
     /// This member does not vote (yet).
     pub is_learner: bool,
+    /// Index of the entry that made this membership.
+    pub membership_index: u64,
+    /// What every member can do: commands and formats of a higher level are not used yet.
+    pub feature_level: u32,
+    /// The others have removed this member: it must not take part again.
+    pub removed: bool,
     /// The member had to stop (its disk or its state machine failed); the text says why.
     pub failed: Option<String>,
 }

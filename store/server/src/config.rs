@@ -80,6 +80,10 @@ pub struct StoreConfig {
     pub client_tls_files: Option<TlsFiles>,
     /// The same for both sides of `peer_tls`.
     pub peer_tls_files: Option<TlsFiles>,
+    /// Learners that have caught up become voters by themselves.
+    pub promote_learners: bool,
+    /// What this member says it can do: that of this release, but in tests of upgrades.
+    pub feature_level: u32,
     pub timing: Timing,
     pub limits: Limits,
     /// Writes beyond so many bytes are refused with `database space exceeded`; 0 = no quota.
@@ -129,6 +133,8 @@ impl StoreConfig {
             peer_tls: None,
             client_tls_files: None,
             peer_tls_files: None,
+            promote_learners: true,
+            feature_level: keelstone_raft::constants::FEATURE_LEVEL,
             timing: Timing::default(),
             limits: Limits::default(),
             quota_bytes: QUOTA_BYTES_DEFAULT,
@@ -148,15 +154,15 @@ impl StoreConfig {
 
     /// How long a request may wait for a quorum.
     pub(crate) fn request_time_max(&self) -> Duration {
-        let wanted = Duration::from_millis(REQUEST_BASE_MS) + 2 * self.timing.election_max;
+        let wanted = Duration::from_millis(REQUEST_BASE_MS) + 2 * self.timing.election_timeout();
         wanted.min(Duration::from_millis(REQUEST_MS_MAX))
     }
 
-    /// The shortest lease: one and a half election time-outs, in whole seconds, as etcd's. A follower waits for
-    /// twice `election_max` at most, which is what etcd calls the election time-out.
+    /// The shortest lease: one and a half election time-outs, in whole seconds, as etcd's; never shorter than with
+    /// etcd's default, which clients count on.
     pub(crate) fn lease_ttl_s_min(&self) -> i64 {
-        let ms = 3 * self.timing.election_max.as_millis();
-        i64::try_from(ms.div_ceil(1000)).unwrap_or(i64::MAX).max(1)
+        let ms = 3 * self.timing.election_timeout().as_millis() / 2;
+        i64::try_from(ms.div_ceil(1000)).unwrap_or(i64::MAX).max(LEASE_TTL_S_MIN)
     }
 }
 
@@ -177,10 +183,10 @@ mod tests {
     fn requests_end_within_the_bound() {
         let mut config = StoreConfig::new("a", vec![], "/nowhere");
         assert!(config.request_time_max() <= Duration::from_millis(REQUEST_MS_MAX));
-        config.timing.election_max = Duration::from_secs(50);
+        config.timing = Timing::new(Duration::from_secs(50), Duration::from_secs(5));
         assert_eq!(config.request_time_max(), Duration::from_millis(REQUEST_MS_MAX));
-        assert_eq!(config.lease_ttl_s_min(), 150);
-        config.timing.election_max = Duration::from_millis(500);
+        assert_eq!(config.lease_ttl_s_min(), 75);
+        config.timing = Timing::new(Duration::from_millis(1000), Duration::from_millis(100));
         assert_eq!(config.lease_ttl_s_min(), 2);
     }
 }

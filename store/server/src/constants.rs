@@ -9,6 +9,8 @@ pub const CLUSTER_VERSION: &str = "3.6.0";
 /// What snapshots say: the oldest release that reads all that they hold.
 pub const CLUSTER_VERSION_OF_SNAPSHOTS: &str = "3.5.0";
 pub const STORAGE_VERSION: &str = "3.6.0";
+/// The version before [`CLUSTER_VERSION`].
+pub const DOWNGRADE_TARGET: [&str; 2] = ["3", "5"];
 
 /// A request's command in bytes, as etcd's `--max-request-bytes`; more is `request is too large`.
 pub const REQUEST_BYTES_MAX: usize = 3 << 19;
@@ -97,15 +99,17 @@ pub const AUTO_COMPACTION_SAMPLES: u32 = 10;
 pub const AUTO_COMPACTION_INTERVAL_MIN: Duration = Duration::from_secs(1);
 pub const AUTO_COMPACTION_INTERVAL_MAX: Duration = Duration::from_secs(360);
 
-/// `--election-timeout`: its default, to which the default timing belongs, and its bounds, as etcd's.
-pub const ELECTION_TIMEOUT_MS_DEFAULT: u64 = 1_000;
+/// No lease is shorter, however soon a leader is replaced: what etcd's default comes to.
+pub const LEASE_TTL_S_MIN: i64 = 2;
+
+/// `--election-timeout`: its bounds, as etcd's.
 pub const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 pub const HEARTBEATS_PER_ELECTION_MIN: u64 = 5;
 
-/// How often the other members are asked for their client URLs while some are unknown, and afterwards.
-pub const ATTRIBUTES_INTERVAL_MISSING: Duration = Duration::from_secs(1);
-pub const ATTRIBUTES_INTERVAL: Duration = Duration::from_secs(60);
-pub const ATTRIBUTES_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long a member that joins a running cluster looks for it before its start fails.
+pub const JOIN_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often a member looks whether its state was found to be damaged.
+pub const QUARANTINE_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Upper bounds of the request-duration histogram, in seconds.
 pub const DURATION_BUCKETS_S: [f64; 13] =

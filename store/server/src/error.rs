@@ -11,6 +11,9 @@ pub enum StoreError {
     Listen { address: String, cause: std::io::Error },
     #[error("TLS material of {whom} cannot be used: {cause}")]
     Tls { whom: &'static str, cause: std::io::Error },
+    /// What a running cluster answered.
+    #[error("{0}")]
+    Refused(String),
     #[error(transparent)]
     Mvcc(#[from] MvccError),
     #[error(transparent)]

@@ -31,6 +31,8 @@ pub(crate) fn metrics(member: &Member) -> String {
     one("etcd_server_proposals_failed_total", "counter", "Proposals without an answer.", failed.into());
     let reads_failed = own.read_indexes_failed.load(Relaxed).into();
     one("etcd_server_read_indexes_failed_total", "counter", "Linearizable reads that failed.", reads_failed);
+    let level = status.feature_level.into();
+    one("keelstone_store_feature_level", "gauge", "What all members can do.", level);
     let quota = member.limits.quota_bytes.into();
     one("etcd_server_quota_backend_bytes", "gauge", "Quota of the store in bytes.", quota);
     one("etcd_mvcc_db_total_size_in_bytes", "gauge", "Size of the store on disk.", total.into());

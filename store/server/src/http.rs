@@ -118,7 +118,9 @@ async fn probe(member: &Member, root: &str, checks: &[&str], only: Option<&str>,
 async fn run_check(member: &Member, check: &str) -> Result<(), String> {
     match check {
         "data_corruption" => {
-            let corrupt = member.mvcc.alarms().iter().any(|alarm| alarm.alarm() == pb::AlarmType::Corrupt);
+            let concerns_us = |alarm: &pb::AlarmMember| [0, member.member_id].contains(&alarm.member_id);
+            let is_corrupt = |alarm: &pb::AlarmMember| alarm.alarm() == pb::AlarmType::Corrupt && concerns_us(alarm);
+            let corrupt = member.mvcc.alarms().iter().any(is_corrupt);
             match member.status().failed {
                 Some(reason) => Err(reason),
                 None if corrupt => Err("alarm activated: CORRUPT".to_owned()),

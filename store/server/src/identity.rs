@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use keelstone_raft::MemberInfo;
+use keelstone_env::{ClientTls, Env};
+use keelstone_raft::{discover, DataOwner, MemberInfo};
 use sha2::{Digest, Sha256};
 
-use crate::{StoreConfig, StoreError};
+use crate::{constants::JOIN_TIME_MAX, StoreConfig, StoreError};
 
 /// Who a member is and whom it starts with.
 pub(crate) struct Identity {
     pub cluster_id: u64,
     pub member_id: u64,
     pub members: BTreeMap<u64, MemberInfo>,
+    /// Whether it is one of those that form the cluster.
+    pub forms: bool,
 }
 
 /// Derives the ids as etcd does: a member's from its peer URL and the cluster's token, the cluster's from its
@@ -31,7 +34,7 @@ pub(crate) fn derive(config: &StoreConfig) -> Result<Identity, StoreError> {
             name: member.name.clone(),
             peer_address,
             peer_urls: vec![member.peer_url.clone()],
-            client_urls: Vec::new(),
+            ..MemberInfo::default()
         };
         if members.insert(id, info).is_some() {
             return Err(StoreError::Config(format!("peer URL {:?} is given twice", member.peer_url)));
@@ -42,7 +45,50 @@ pub(crate) fn derive(config: &StoreConfig) -> Result<Identity, StoreError> {
     };
     let ids: Vec<[u8; 8]> = members.keys().map(|id| id.to_be_bytes()).collect();
     let parts: Vec<&[u8]> = ids.iter().map(|id| &id[..]).collect();
-    Ok(Identity { cluster_id: first_u64(&parts), member_id, members })
+    Ok(Identity { cluster_id: first_u64(&parts), member_id, members, forms: true })
+}
+
+/// Who the member is: what its data folder says; else, in a new cluster, what its configuration says, or, in a
+/// running one, what the others say.
+pub(crate) async fn resolve(env: &Env, config: &StoreConfig) -> Result<Identity, StoreError> {
+    let (disk, dir) = (env.clone(), config.data_dir.clone());
+    let owner = env.offload(move || DataOwner::read(&disk, &dir)).await?;
+    if config.bootstrap {
+        let derived = derive(config)?;
+        let Some(owner) = owner else { return Ok(derived) };
+        let (cluster_id, member_id) = (owner.cluster_id, owner.member_id);
+        // One that joined later has its id from the cluster. As with etcd, what it was started with first is of no
+        // interest then.
+        if cluster_id == derived.cluster_id && !derived.members.contains_key(&member_id) {
+            return Ok(Identity { cluster_id, member_id, members: BTreeMap::new(), forms: false });
+        }
+        if member_id != derived.member_id {
+            return Err(StoreError::Config(format!(
+                "{} holds the data of member {:x} of cluster {:x}, the flags are for member {:x} of cluster {:x} \
+                 (a member that was added to a running cluster starts with the initial cluster state `existing`)",
+                config.data_dir.display(),
+                member_id,
+                cluster_id,
+                derived.member_id,
+                derived.cluster_id
+            )));
+        }
+        return Ok(Identity { cluster_id, ..derived });
+    }
+    if let Some(owner) = owner {
+        let (cluster_id, member_id) = (owner.cluster_id, owner.member_id);
+        return Ok(Identity { cluster_id, member_id, members: BTreeMap::new(), forms: false });
+    }
+    let (own, others): (Vec<_>, Vec<_>) = config.initial_cluster.iter().partition(|member| member.name == config.name);
+    let own_urls: Vec<String> = own.iter().map(|member| member.peer_url.clone()).collect();
+    if own_urls.is_empty() {
+        return Err(StoreError::Config(format!("member {:?} is not in the initial cluster", config.name)));
+    }
+    let addresses: Vec<String> = others.iter().filter_map(|member| host_port(&member.peer_url)).collect();
+    let tls = config.peer_tls.as_ref().map(|tls| ClientTls { alpn: vec!["h2".into()], ..tls.client.clone() });
+    let tls = tls.as_ref().map(|tls| (tls, config.peer_tls_files.as_ref()));
+    let found = discover(env, tls, &addresses, &own_urls, JOIN_TIME_MAX).await?;
+    Ok(Identity { cluster_id: found.cluster_id, member_id: found.member_id, members: found.members, forms: false })
 }
 
 /// `host:port` of an `http://` or `https://` URL without a path.
@@ -85,6 +131,29 @@ mod tests {
         let mut other = config("a", "a=http://h1:2380,b=http://h2:2380");
         other.cluster_token = "other".into();
         assert_ne!(derive(&other).unwrap().cluster_id, a.cluster_id);
+    }
+
+    #[tokio::test]
+    async fn the_folder_knows_who_joined_and_refuses_others() {
+        let (env, dir) = (Env::os(), tempfile::tempdir().unwrap());
+        let mut config = config("a", "a=http://h1:2380,b=http://h2:2380");
+        config.data_dir = dir.path().to_owned();
+        let first = resolve(&env, &config).await.unwrap();
+        assert!(first.forms);
+        // It was added later: with the flags of the first start as with those of one that joins.
+        DataOwner::new(first.cluster_id, 5).write(&env, dir.path()).unwrap();
+        for bootstrap in [true, false] {
+            config.bootstrap = bootstrap;
+            let joined = resolve(&env, &config).await.unwrap();
+            assert_eq!((joined.cluster_id, joined.member_id, joined.forms), (first.cluster_id, 5, false));
+        }
+        config.bootstrap = true;
+        let another = *first.members.keys().find(|id| **id != first.member_id).unwrap();
+        for (cluster_id, member_id) in [(first.cluster_id, another), (9, 5)] {
+            DataOwner::new(cluster_id, member_id).write(&env, dir.path()).unwrap();
+            let refused = resolve(&env, &config).await.err().unwrap().to_string();
+            assert!(refused.contains(&format!("holds the data of member {member_id:x}")), "{refused}");
+        }
     }
 
     #[test]

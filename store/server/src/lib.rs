@@ -5,7 +5,6 @@
 //! revision and the term. The in-process client ([`RunningStore::kv`]) and gRPC share one implementation.
 
 mod admission;
-mod attributes;
 mod auth;
 mod auto_compaction;
 mod backup;
@@ -22,11 +21,13 @@ mod http;
 mod identity;
 mod local_kv;
 mod member;
+mod member_admin;
 mod metered;
 mod method;
 mod metrics;
 mod ops;
 mod quorum;
+mod recovery;
 mod restore;
 mod retention;
 mod running;
@@ -39,6 +40,9 @@ pub use config::{InitialMember, MoreListener, PeerTls, StoreConfig};
 pub use error::StoreError;
 #[cfg(feature = "rocks")]
 pub use keelstone_engine_rocks::{RocksEngine, RocksOptions};
+pub use keelstone_raft::{Recovery, Timing};
+pub use member_admin::{AddedMember, MemberAdmin};
+pub use recovery::{plan_recovery, recover};
 pub use restore::restore_member;
 pub use running::RunningStore;
 pub use store_server::StoreServer;

@@ -1,7 +1,9 @@
 use std::{
-    collections::BTreeMap,
     future::Future,
-    sync::{atomic::Ordering::Relaxed, Arc, RwLock},
+    sync::{
+        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc,
+    },
     time::Duration,
 };
 
@@ -53,12 +55,12 @@ pub(crate) struct Member {
     pub stopping: CancellationToken,
     /// Cancelled when the other members are to be served no longer.
     pub peers_stopping: CancellationToken,
-    /// Client URLs by member id, as the members themselves said.
-    pub client_urls: RwLock<BTreeMap<u64, Vec<String>>>,
     /// A place for each snapshot that is being sent to a client.
     pub snapshots: Arc<tokio::sync::Semaphore>,
     /// How far the backup is, if one is kept.
     pub backup: std::sync::Mutex<Option<watch::Receiver<keelstone_backup::archive::Progress>>>,
+    /// This member's state was found to be damaged: nothing of it is served until it is repaired.
+    pub quarantined: AtomicBool,
     /// Held by whoever compacts physically.
     pub compaction: Mutex<()>,
     /// Held while space is given back.
@@ -91,9 +93,9 @@ impl Member {
             waiting: Waiting::default(),
             stopping: CancellationToken::new(),
             peers_stopping: CancellationToken::new(),
-            client_urls: RwLock::default(),
             snapshots: Arc::new(tokio::sync::Semaphore::new(crate::constants::SNAPSHOTS_MAX)),
             backup: std::sync::Mutex::default(),
+            quarantined: AtomicBool::new(false),
             compaction: Mutex::default(),
             reclaiming: Arc::default(),
             status,
@@ -137,6 +139,23 @@ impl Member {
         }
         let led = *self.quorum.borrow() && self.status.borrow().leader.is_some();
         led.then_some(()).ok_or(ApiError::NoLeader)
+    }
+
+    /// Whether this member serves `method` at all: a learner answers for itself and from what it has, a member
+    /// whose state is in doubt only about its condition.
+    ///
+    /// # Errors
+    /// etcd's, if not.
+    pub fn serves(&self, method: Method) -> Result<(), ApiError> {
+        let of_itself = [Method::Status, Method::Alarm, Method::MemberList, Method::Hash, Method::HashKv];
+        if self.quarantined.load(Relaxed) && !of_itself.contains(&method) {
+            return Err(ApiError::Corrupt);
+        }
+        // Whether a range is serializable shows further in: a linearizable one is refused there.
+        if self.status.borrow().is_learner && !matches!(method, Method::Status | Method::Range | Method::Snapshot) {
+            return Err(ApiError::NotSupportedForLearner);
+        }
+        Ok(())
     }
 
     /// Takes a place for a request of so many bytes, or refuses it.
@@ -183,6 +202,9 @@ impl Member {
 
     /// Replicates a command and waits until it is applied. What its client may do is checked then.
     pub async fn propose_for(&self, op: Op, credentials: &Credentials) -> Result<Response, RaftError> {
+        if self.quarantined.load(Relaxed) && !matches!(op, Op::Alarm(_)) {
+            return Err(ApiError::Corrupt.into());
+        }
         {
             let status = self.status.borrow();
             if status.is_learner {

@@ -45,6 +45,11 @@ pub(crate) enum Method {
     Leader,
     Observe,
     Resign,
+    MemberAdd,
+    MemberRemove,
+    MemberUpdate,
+    MemberPromote,
+    Downgrade,
 }
 
 /// What a method asks of its caller while auth is on, beside what is checked for the keys.
@@ -104,6 +109,11 @@ impl Method {
         Self::Leader,
         Self::Observe,
         Self::Resign,
+        Self::MemberAdd,
+        Self::MemberRemove,
+        Self::MemberUpdate,
+        Self::MemberPromote,
+        Self::Downgrade,
     ];
 
     pub fn is_unary(self) -> bool {
@@ -177,6 +187,11 @@ impl Method {
             Self::Leader => ("v3electionpb.Election", "Leader"),
             Self::Observe => ("v3electionpb.Election", "Observe"),
             Self::Resign => ("v3electionpb.Election", "Resign"),
+            Self::MemberAdd => ("etcdserverpb.Cluster", "MemberAdd"),
+            Self::MemberRemove => ("etcdserverpb.Cluster", "MemberRemove"),
+            Self::MemberUpdate => ("etcdserverpb.Cluster", "MemberUpdate"),
+            Self::MemberPromote => ("etcdserverpb.Cluster", "MemberPromote"),
+            Self::Downgrade => ("etcdserverpb.Maintenance", "Downgrade"),
         }
     }
 }

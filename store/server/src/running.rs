@@ -60,6 +60,13 @@ impl RunningStore {
         let _ = self.member.status_watch().wait_for(|status| status.leader.is_some()).await;
     }
 
+    /// Waits until this member ended by itself, or the others removed it; says why.
+    pub async fn ended(&self) -> String {
+        let mut status = self.member.status_watch();
+        let failed = status.wait_for(|status| status.failed.is_some()).await;
+        failed.ok().and_then(|status| status.failed.clone()).unwrap_or_else(|| "the member has stopped".to_owned())
+    }
+
     /// Hands leadership over, ends streams with `server stopped`, lets calls in flight finish for a short
     /// while, stops Raft and makes the state durable.
     pub async fn shutdown(mut self) {

@@ -1,17 +1,14 @@
 use std::{sync::atomic::Ordering::Relaxed, sync::Arc};
 
 use keelstone_engine::Engine;
-use keelstone_env::{
-    following_acceptor, following_connector, incoming, Env, Listener, ServerTls, TlsAcceptor, TlsConnector, TlsFiles,
-};
-use keelstone_etcd_api::pb::cluster_server::ClusterServer;
+use keelstone_env::{following_acceptor, incoming, Env, Listener, ServerTls, TlsAcceptor, TlsFiles};
+use keelstone_etcd_api::pb;
 use keelstone_mvcc::{Mvcc, MvccOptions};
 use keelstone_raft::{RaftConfig, RaftNode};
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
 
 use crate::{
-    attributes,
     auth::Authenticator,
     auto_compaction,
     client_listener::ClientListener,
@@ -38,7 +35,7 @@ impl StoreServer {
     pub async fn start(env: Env, config: StoreConfig, engine: Arc<dyn Engine>) -> Result<RunningStore, StoreError> {
         let meters = Arc::<Meters>::default();
         let engine: Arc<dyn Engine> = Arc::new(MeteredEngine { engine, meters: Arc::clone(&meters) });
-        let identity = identity::derive(&config)?;
+        let identity = identity::resolve(&env, &config).await?;
         let tls = TlsSides::prepare(&env, &config)?;
         let auth = Authenticator::new(&env, &config)?;
         let client = listen(&env, &config.listen_client).await?;
@@ -63,7 +60,11 @@ impl StoreServer {
         let mvcc = Arc::new(env.offload(move || Mvcc::open(engine, options)).await?);
         let mut raft_config =
             RaftConfig::new(identity.member_id, identity.cluster_id, &config.data_dir, identity.members.clone());
-        raft_config.bootstrap = config.bootstrap;
+        raft_config.bootstrap = identity.forms;
+        raft_config.name = config.name.clone();
+        raft_config.client_urls = advertised(&config, &client_address, client_port);
+        raft_config.promote_learners = config.promote_learners;
+        raft_config.level = config.feature_level;
         raft_config.timing = config.timing;
         raft_config.timing.request_max = config.request_time_max();
         raft_config.limits = config.limits;
@@ -74,8 +75,6 @@ impl StoreServer {
         let ids = (identity.cluster_id, identity.member_id);
         let counted = (Arc::clone(&meters), auth);
         let member = Arc::new(Member::new(env.clone(), mvcc, raft, ids, limits(&config), counted));
-        let urls = advertised(&config, &client_address, client_port);
-        member.client_urls.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(ids.1, urls);
 
         let counted = |listener| Box::new(MeteredListener { listener, traffic: Arc::clone(&meters.clients) });
         let services = Services::new(Arc::clone(&member));
@@ -94,9 +93,9 @@ impl StoreServer {
             serving.push(env.spawn(listener.run(counted(bound), tls.client.clone().filter(|_| wanted.tls))));
         }
         let peer = Box::new(MeteredListener { listener: peer, traffic: Arc::clone(&meters.peers) });
-        let peer_server = serve_peers(&env, &member, services, peer, tls.peer_server);
+        let peer_server = serve_peers(&env, &member, peer, tls.peer_server);
         let mut background = vec![
-            env.spawn(attributes::collect(Arc::clone(&member), tls.peer_client)),
+            env.spawn(follow_condition(Arc::clone(&member))),
             env.spawn(count_leader_changes(Arc::clone(&member))),
             env.spawn(quorum::probe(Arc::clone(&member))),
             env.spawn(compact_in_background(Arc::clone(&member))),
@@ -130,7 +129,6 @@ fn metered(env: &Env, meters: &Arc<Meters>) -> Env {
 struct TlsSides {
     client: Option<Arc<dyn TlsAcceptor>>,
     peer_server: Option<Arc<dyn TlsAcceptor>>,
-    peer_client: Option<Arc<dyn TlsConnector>>,
 }
 
 impl TlsSides {
@@ -145,16 +143,7 @@ impl TlsSides {
             client.map(|tls| acceptor("the client listener", tls, &config.client_tls_files, &["h2", "http/1.1"]));
         let peer = config.peer_tls.as_ref();
         let peer_server = peer.map(|tls| acceptor("the peer listener", &tls.server, &config.peer_tls_files, &["h2"]));
-        let peer_client = peer.map(|tls| {
-            let tls = keelstone_env::ClientTls { alpn: vec!["h2".into()], ..tls.client.clone() };
-            let connector = following_connector(env, &tls, config.peer_tls_files.as_ref());
-            connector.map_err(|cause| StoreError::Tls { whom: "calls to other members", cause })
-        });
-        Ok(Self {
-            client: client.transpose()?,
-            peer_server: peer_server.transpose()?,
-            peer_client: peer_client.transpose()?,
-        })
+        Ok(Self { client: client.transpose()?, peer_server: peer_server.transpose()? })
     }
 }
 
@@ -167,7 +156,7 @@ fn limits(config: &StoreConfig) -> ServiceLimits {
     ServiceLimits {
         // The log's own bound comes first; this one is for what waits outside of it.
         request_time_max: config.request_time_max() + REQUEST_GRACE,
-        election_max: config.timing.election_max,
+        election_max: config.timing.election_timeout(),
         lease_ttl_s_min: config.lease_ttl_s_min(),
         txn_ops_max: config.txn_ops_max,
         request_bytes_max: config.request_bytes_max,
@@ -189,11 +178,10 @@ fn advertised(config: &StoreConfig, client_address: &str, client_port: u16) -> V
     }
 }
 
-/// The other members' way in: Raft, and the member list for [`attributes`].
+/// The other members' way in.
 fn serve_peers(
     env: &Env,
     member: &Arc<Member>,
-    services: Services,
     listener: Box<dyn Listener>,
     tls: Option<Arc<dyn TlsAcceptor>>,
 ) -> JoinHandle<()> {
@@ -203,8 +191,7 @@ fn serve_peers(
         .initial_connection_window_size(PEER_CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(HTTP2_PING_INTERVAL))
         .http2_keepalive_timeout(Some(HTTP2_PING_TIMEOUT))
-        .add_service(member.raft.peer_service())
-        .add_service(ClusterServer::new(services.for_peers()));
+        .add_service(member.raft.peer_service());
     let accepted = incoming(listener, tls);
     env.spawn(async move {
         let served = server.serve_with_incoming_shutdown(accepted, stop.clone().cancelled_owned());
@@ -221,6 +208,23 @@ fn serve_peers(
             () = cut => {}
         }
     })
+}
+
+/// Notices that this member's state was found to be damaged, and that the cluster has removed it: then it ends.
+async fn follow_condition(member: Arc<Member>) {
+    loop {
+        let of_us =
+            |alarm: &pb::AlarmMember| alarm.alarm() == pb::AlarmType::Corrupt && alarm.member_id == member.member_id;
+        member.quarantined.store(member.mvcc.alarms().iter().any(of_us), Relaxed);
+        if member.raft.status().removed {
+            member.stopping.cancel();
+        }
+        tokio::select! {
+            biased;
+            () = member.stopping.cancelled() => return,
+            () = tokio::time::sleep(QUARANTINE_POLL_INTERVAL) => {}
+        }
+    }
 }
 
 async fn count_leader_changes(member: Arc<Member>) {

@@ -17,3 +17,5 @@ pub const CACHE_BYTES_MAX: usize = 32 << 20;
 pub const READ_BYTES_MAX: usize = 4 << 20;
 /// Memory for encoding a batch that is kept for the next one; what a larger batch needed is given back.
 pub const BUFFER_KEPT_BYTES_MAX: usize = 1 << 20;
+/// How long the writer waits before it tries a full disk again; what waits meanwhile keeps its place.
+pub const FULL_DISK_RETRY_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);

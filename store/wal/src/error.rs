@@ -3,7 +3,7 @@ use std::{io, path::PathBuf, sync::Arc};
 /// Why the log cannot do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WalError {
-    /// The disk failed. A log that failed once refuses everything until it is opened again: after a failed
+    /// The disk failed, other than by being full, which writes wait out. A log that failed once refuses everything until it is opened again: after a failed
     /// fsync nobody knows what is durable.
     #[error("log I/O failed: {0}")]
     Io(Arc<io::Error>),

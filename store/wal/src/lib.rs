@@ -57,6 +57,7 @@ mod entry;
 mod error;
 #[cfg(test)]
 mod fuzz;
+mod health;
 mod memory;
 mod read;
 mod recovery;
@@ -68,5 +69,6 @@ mod writer;
 pub use constants::{ENTRY_BYTES_MAX, SEGMENT_BYTES_MAX};
 pub use entry::LogEntry;
 pub use error::WalError;
+pub use health::WalHealth;
 pub use verify::{verify, WalSummary};
 pub use wal::{Flushed, Wal, WalOptions, WalState};

@@ -83,9 +83,10 @@ impl OpenSegment {
         Ok(())
     }
 
+    /// A failure is for good and never "no space", which could pass: what it lost, also of older writes, is unknown.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if self.synced < self.length {
-            self.file.sync()?;
+            self.file.sync().map_err(|error| io::Error::other(format!("sync: {error}")))?;
             self.synced = self.length;
         }
         Ok(())

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use keelstone_env::Env;
 use tokio::sync::{mpsc, oneshot, watch, OwnedSemaphorePermit, Semaphore};
 
-use crate::{constants, memory::Memory, recovery, writer, LogEntry, WalError};
+use crate::{constants, health::HealthCell, memory::Memory, recovery, writer, LogEntry, WalError, WalHealth};
 
 /// Called once the entries are durable, or never will be. Calls come in the order of the appends.
 pub type Flushed = Box<dyn FnOnce(Result<(), WalError>) + Send>;
@@ -64,6 +64,7 @@ pub(crate) struct Shared {
     memory: Mutex<Memory>,
     /// The index after the last durable entry, or why there will be none.
     pub durable: watch::Sender<Result<u64, WalError>>,
+    pub health: HealthCell,
 }
 
 impl Shared {
@@ -105,11 +106,22 @@ impl Wal {
         let (operations, receiver) = mpsc::channel(constants::QUEUE_OPS_MAX);
         let durable = watch::Sender::new(Ok(recovered.memory.durable));
         let marks = recovered.memory.marks.clone();
-        let shared = Arc::new(Shared { env, options, memory: Mutex::new(recovered.memory), durable });
+        let shared = Arc::new(Shared {
+            env,
+            options,
+            memory: Mutex::new(recovered.memory),
+            durable,
+            health: HealthCell::default(),
+        });
         let writer = writer::Writer::new(Arc::clone(&shared), recovered.current, recovered.closed, marks);
         writer.start(receiver);
         let queue_kib = Arc::new(Semaphore::new(constants::QUEUE_KIB_MAX as usize));
         Ok(Self { shared, operations, queue_kib })
+    }
+
+    /// How the disk does at this moment.
+    pub fn health(&self) -> WalHealth {
+        self.shared.health.get()
     }
 
     pub fn state(&self) -> WalState {

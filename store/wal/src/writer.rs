@@ -79,7 +79,7 @@ impl Writer {
             fault::pause(Point::WalBatch).await;
             let Some(current) = self.current.take() else { break };
             let batch = self.encode(&current, operations.drain(..));
-            let (waiters, result) = self.commit(current, batch).await;
+            let (waiters, result) = self.commit(current, batch, &queue).await;
             let failed = result.is_err();
             self.answer(waiters, result.map_err(WalError::from));
             if failed {
@@ -143,27 +143,40 @@ impl Writer {
     }
 
     /// Writes a batch on the blocking pool, and closes the segment if it is full.
-    async fn commit(&mut self, mut current: OpenSegment, batch: Batch) -> (Vec<Waiter>, io::Result<()>) {
-        let Batch { frames, frames_count, index_max, sync, purge, waiters } = batch;
-        let shared = Arc::clone(&self.shared);
-        let marks = self.marks.clone();
-        let (current, mut frames, result) = self
-            .blocking(move || {
-                let mut closed = None;
+    async fn commit(
+        &mut self,
+        mut current: OpenSegment,
+        batch: Batch,
+        queue: &mpsc::Receiver<Operation>,
+    ) -> (Vec<Waiter>, io::Result<()>) {
+        let Batch { mut frames, frames_count, index_max, sync, purge, waiters } = batch;
+        self.shared.health.busy(Some(self.shared.env.now()));
+        let result = loop {
+            let (shared, marks) = (Arc::clone(&self.shared), self.marks.clone());
+            let work = move || {
                 let result = current.write(&frames, sync).and_then(|()| {
                     current.frames += frames_count;
                     current.index_max = current.index_max.max(index_max);
-                    if current.length >= shared.options.segment_bytes_max {
-                        current.sync()?;
-                        let next = OpenSegment::create(&shared.env, &shared.options.dir, current.sequence + 1, &marks)?;
-                        closed = Some((current.sequence, current.index_max));
-                        current = next;
-                    }
-                    Ok(closed)
+                    roll(&shared, &mut current, &marks)
                 });
                 (current, frames, result)
-            })
-            .await;
+            };
+            let (written, tried, result) = self.blocking(work).await;
+            (current, frames) = (written, tried);
+            let full = matches!(&result, Err(error) if is_full(error));
+            if self.shared.health.full(full) {
+                match full {
+                    true => tracing::error!("the disk of the log is full: writes wait until it has space"),
+                    false => tracing::info!("the disk of the log has space again"),
+                }
+            }
+            // What was written of a batch that failed is not counted: it is written again, to the same place.
+            if !full || queue.is_closed() {
+                break result;
+            }
+            tokio::time::sleep(constants::FULL_DISK_RETRY_PAUSE).await;
+        };
+        self.shared.health.busy(None);
         self.current = Some(current);
         frames.clear();
         frames.shrink_to(constants::BUFFER_KEPT_BYTES_MAX);
@@ -238,6 +251,32 @@ impl Writer {
         let durable = memory.durable;
         self.shared.publish(Ok(durable));
     }
+}
+
+/// Closes a segment that has grown enough and begins the next one; returns what was closed. On a full disk the
+/// old one goes on for now: everything in it is durable already.
+fn roll(shared: &Shared, current: &mut OpenSegment, marks: &Marks) -> io::Result<Option<(u64, u64)>> {
+    if current.length < shared.options.segment_bytes_max {
+        return Ok(None);
+    }
+    current.sync()?;
+    let next = match OpenSegment::create(&shared.env, &shared.options.dir, current.sequence + 1, marks) {
+        // Its name, once it is there, says that the old one has ended.
+        Err(error) if is_full(&error) && !has_name(shared, current.sequence + 1) => return Ok(None),
+        next => next?,
+    };
+    let closed = (current.sequence, current.index_max);
+    *current = next;
+    Ok(Some(closed))
+}
+
+fn has_name(shared: &Shared, sequence: u64) -> bool {
+    shared.env.disk().exists(&segment::path(&shared.options.dir, sequence))
+}
+
+/// No space: the one failure of a write after which all that was durable still is, and that may pass.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn refuse(operation: Operation, error: &WalError) {

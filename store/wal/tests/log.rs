@@ -257,20 +257,52 @@ async fn bytes_that_look_like_a_frame_do_not_pass_for_one() {
 
 #[tokio::test]
 async fn a_disk_that_fails_to_sync_fails_the_log_for_good() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(failing::FailingDisk::new(3));
-    let wal = Wal::open(failing::env(disk), WalOptions::new(dir.path())).await.unwrap();
-    let mut failed = false;
-    for index in 0..10 {
-        let (done, flushed) = oneshot::channel();
-        let queued = wal.append(vec![entry(index, 1)], Box::new(move |result| drop(done.send(result)))).await;
-        let durable = queued.is_ok() && matches!(flushed.await, Ok(Ok(())));
-        assert!(!(failed && durable), "entry {index} was acknowledged after a failure");
-        failed |= !durable;
+    // Also for want of space: what a failed sync dropped, and what of it was older, is not known.
+    for why in [std::io::ErrorKind::Other, std::io::ErrorKind::StorageFull] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(failing::FailingDisk::failing_with(3, why));
+        let wal = Wal::open(failing::env(disk), WalOptions::new(dir.path())).await.unwrap();
+        let mut failed = false;
+        for index in 0..10 {
+            let (done, flushed) = oneshot::channel();
+            let queued = wal.append(vec![entry(index, 1)], Box::new(move |result| drop(done.send(result)))).await;
+            let flushed = tokio::time::timeout(std::time::Duration::from_secs(10), flushed).await;
+            let flushed = flushed.expect("what failed is not tried again");
+            let durable = queued.is_ok() && matches!(flushed, Ok(Ok(())));
+            assert!(!(failed && durable), "entry {index} was acknowledged after a failure");
+            failed |= !durable;
+        }
+        assert!(failed);
+        assert!(matches!(wal.save_vote("vote".into()).await, Err(WalError::Io(_))));
+        assert!(matches!(wal.wait_durable(9).await, Err(WalError::Io(_))));
     }
-    assert!(failed);
-    assert!(matches!(wal.save_vote("vote".into()).await, Err(WalError::Io(_))));
-    assert!(matches!(wal.wait_durable(9).await, Err(WalError::Io(_))));
+}
+
+#[tokio::test]
+async fn writes_wait_out_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(failing::FailingDisk::new(i64::MAX));
+    let full = Arc::clone(&disk.full);
+    let mut options = WalOptions::new(dir.path());
+    options.segment_bytes_max = 200;
+    let wal = Wal::open(failing::env(disk), options).await.unwrap();
+    wal.append(entries(0..=4, 1), Box::new(|_| ())).await.unwrap();
+    wal.wait_durable(4).await.unwrap();
+    full.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (done, flushed) = oneshot::channel();
+    wal.append(entries(5..=9, 1), Box::new(move |result| drop(done.send(result)))).await.unwrap();
+    while !wal.health().full {
+        tokio::task::yield_now().await;
+    }
+    assert!(wal.health().busy_since.is_some());
+    // What is there can be read.
+    assert_eq!(wal.read(0, 5, None).await.unwrap(), entries(0..=4, 1));
+    full.store(false, std::sync::atomic::Ordering::SeqCst);
+    flushed.await.unwrap().unwrap();
+    assert_eq!(wal.health(), keelstone_wal::WalHealth::default());
+    drop(wal);
+    let wal = open(dir.path()).await.unwrap();
+    assert_eq!(all(&wal).await, entries(0..=9, 1));
 }
 
 mod failing {
@@ -278,7 +310,7 @@ mod failing {
         io,
         path::{Path, PathBuf},
         sync::{
-            atomic::{AtomicI64, Ordering},
+            atomic::{AtomicBool, AtomicI64, Ordering},
             Arc,
         },
         time::Duration,
@@ -290,17 +322,26 @@ mod failing {
     pub struct FailingDisk {
         env: Env,
         syncs: Arc<AtomicI64>,
+        sync_error: io::ErrorKind,
+        /// Writes stop half-way while this is set.
+        pub full: Arc<AtomicBool>,
     }
 
     impl FailingDisk {
         pub fn new(syncs: i64) -> Self {
-            Self { env: Env::os(), syncs: Arc::new(AtomicI64::new(syncs)) }
+            Self::failing_with(syncs, io::ErrorKind::Other)
+        }
+
+        pub fn failing_with(syncs: i64, sync_error: io::ErrorKind) -> Self {
+            Self { env: Env::os(), syncs: Arc::new(AtomicI64::new(syncs)), sync_error, full: Arc::default() }
         }
     }
 
     struct FailingFile {
         file: Box<dyn DiskFile>,
         syncs: Arc<AtomicI64>,
+        sync_error: io::ErrorKind,
+        full: Arc<AtomicBool>,
     }
 
     impl DiskFile for FailingFile {
@@ -311,6 +352,10 @@ mod failing {
             self.file.read_exact_at(buffer, offset)
         }
         fn write_all_at(&mut self, data: &[u8], offset: u64) -> io::Result<()> {
+            if self.full.load(Ordering::SeqCst) {
+                self.file.write_all_at(&data[..data.len() / 2], offset)?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             self.file.write_all_at(data, offset)
         }
         fn set_len(&mut self, length: u64) -> io::Result<()> {
@@ -318,7 +363,7 @@ mod failing {
         }
         fn sync(&mut self) -> io::Result<()> {
             if self.syncs.fetch_sub(1, Ordering::SeqCst) <= 0 {
-                return Err(io::Error::other("the disk is broken"));
+                return Err(self.sync_error.into());
             }
             self.file.sync()
         }
@@ -327,7 +372,8 @@ mod failing {
     impl Disk for FailingDisk {
         fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
             let file = self.env.disk().open(path, mode)?;
-            Ok(Box::new(FailingFile { file, syncs: Arc::clone(&self.syncs) }))
+            let (syncs, full) = (Arc::clone(&self.syncs), Arc::clone(&self.full));
+            Ok(Box::new(FailingFile { file, syncs, sync_error: self.sync_error, full }))
         }
         fn create_dir_all(&self, path: &Path) -> io::Result<()> {
             self.env.disk().create_dir_all(path)
@@ -349,6 +395,9 @@ mod failing {
         }
         fn sync_dir(&self, dir: &Path) -> io::Result<()> {
             self.env.disk().sync_dir(dir)
+        }
+        fn lock(&self, path: &Path) -> io::Result<keelstone_env::DiskLock> {
+            self.env.disk().lock(path)
         }
     }
 

@@ -31,9 +31,8 @@ impl Target for EtcdTarget {
     }
 
     fn launch(&self, host: &Host, members: &[Arc<Host>], first: bool) -> Launch {
-        let state = if first { "new" } else { "existing" };
-        let mut arguments = member_flags(host, members);
-        arguments.extend(["--initial-cluster-state", state, "--logger", "zap"].map(str::to_owned));
+        let mut arguments = member_flags(host, members, first);
+        arguments.extend(["--logger", "zap"].map(str::to_owned));
         Launch { program: self.program.clone(), arguments }
     }
 

@@ -30,17 +30,13 @@ impl Target for KeelstoneTarget {
         "keelstone"
     }
 
-    fn launch(&self, host: &Host, members: &[Arc<Host>], _first: bool) -> Launch {
-        let arguments = std::iter::once("store".to_owned()).chain(member_flags(host, members)).collect();
+    fn launch(&self, host: &Host, members: &[Arc<Host>], first: bool) -> Launch {
+        let arguments = std::iter::once("store".to_owned()).chain(member_flags(host, members, first)).collect();
         Launch { program: self.program.clone(), arguments }
     }
 
     fn programs(&self) -> Vec<PathBuf> {
         std::iter::once(self.program.clone()).chain(self.other.clone()).collect()
-    }
-
-    fn members_change(&self) -> Result<(), String> {
-        Err("this build refuses MemberAdd and MemberRemove".into())
     }
 
     fn files(&self, host: &Host, part: Part) -> Vec<PathBuf> {

@@ -79,7 +79,8 @@ pub fn by_name(name: &str, program: Option<&Path>, other: Option<&Path>) -> Outc
 }
 
 /// The flags that a member of either store is started with: ours takes etcd's.
-fn member_flags(host: &Host, members: &[Arc<Host>]) -> Vec<String> {
+fn member_flags(host: &Host, members: &[Arc<Host>], first: bool) -> Vec<String> {
+    let state = if first { "new" } else { "existing" };
     let client_url = format!("http://{}", client_address(host));
     let flags = [
         ("--name", host.name.clone()),
@@ -89,6 +90,7 @@ fn member_flags(host: &Host, members: &[Arc<Host>]) -> Vec<String> {
         ("--listen-client-urls", client_url.clone()),
         ("--advertise-client-urls", client_url),
         ("--initial-cluster", initial_cluster(members)),
+        ("--initial-cluster-state", state.to_owned()),
     ];
     flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
 }

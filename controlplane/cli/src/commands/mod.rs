@@ -8,10 +8,11 @@ pub mod server;
 pub mod store;
 mod store_tools;
 
-use std::path::Path;
+use std::{future::Future, path::Path, time::Duration};
 
 use keelstone_apiserver::perturb::Plan;
 use keelstone_env::{ClientTls, ServerTls};
+use keelstone_store_server::RunningStore;
 
 use crate::{kubeconfig::Credentials, Failure};
 
@@ -57,6 +58,28 @@ impl PkiFolder<'_> {
             identity: Some((self.text(&format!("{name}.crt"))?, self.text(&format!("{name}.key"))?)),
             alpn: vec!["h2".into(), "http/1.1".into()],
         })
+    }
+}
+
+/// How long a stop may take; then the process ends without it, as after a kill.
+const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+
+pub async fn stop_within(stop: impl Future<Output = ()>) {
+    if tokio::time::timeout(STOP_TIME_MAX, stop).await.is_err() {
+        tracing::warn!("the stop took too long: it ends without");
+    }
+}
+
+/// Waits until the store's member ended by itself: a process without it is of no use, and whoever started it may start
+/// it again. A removed member ends in order, as with etcd.
+pub async fn store_ended(store: &RunningStore) -> Result<(), Failure> {
+    let why = store.ended().await;
+    match store.status().removed {
+        true => {
+            tracing::info!("{why}");
+            Ok(())
+        }
+        false => Err(Failure::Failed(why)),
     }
 }
 

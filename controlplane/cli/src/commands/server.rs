@@ -9,7 +9,7 @@ use keelstone_master::{Election, Master, MasterConfig};
 use keelstone_scheduler::SchedulerConfig;
 use keelstone_store_server::{InitialMember, PeerTls, StoreConfig};
 
-use super::{asked_to_stop, perturbation, store::open_engine, PkiFolder};
+use super::{asked_to_stop, perturbation, stop_within, store::open_engine, store_ended, PkiFolder};
 use crate::Failure;
 
 #[derive(Args)]
@@ -64,9 +64,13 @@ pub async fn run(arguments: ServerArguments) -> Result<(), Failure> {
     let engine = open_engine(&arguments.data_dir)?;
     let master = Master::start(Env::os(), config, engine).await?;
     tracing::info!(api = master.api().address(), store = %master.store().client_address(), "master serves");
-    asked_to_stop().await?;
-    master.shutdown().await;
-    Ok(())
+    let ended = tokio::select! {
+        biased;
+        stopped = asked_to_stop() => stopped,
+        ended = store_ended(master.store()) => ended,
+    };
+    stop_within(master.shutdown()).await;
+    ended
 }
 
 fn config(arguments: &ServerArguments) -> Result<MasterConfig, Failure> {

@@ -15,7 +15,7 @@ use tracing_subscriber::{fmt::writer::BoxMakeWriter, EnvFilter};
 
 use super::{notify, zap::ZapLines};
 use crate::{
-    commands::{asked_to_stop, read, store::open_engine},
+    commands::{asked_to_stop, read, stop_within, store::open_engine, store_ended},
     Failure,
 };
 
@@ -86,13 +86,14 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         }
         std::future::pending::<()>().await;
     };
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        stopped = &mut stop => stopped?,
-        () = served => {}
-    }
-    store.shutdown().await;
-    Ok(())
+        stopped = &mut stop => stopped,
+        ended = store_ended(&store) => ended,
+        () = served => Ok(()),
+    };
+    stop_within(store.shutdown()).await;
+    ended
 }
 
 fn server_tls(files: &TlsFiles) -> Result<Option<ServerTls>, Failure> {

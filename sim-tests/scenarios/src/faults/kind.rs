@@ -7,6 +7,7 @@ pub enum Family {
     Process,
     Disk,
     Clock,
+    Membership,
 }
 
 macro_rules! kinds {
@@ -51,6 +52,9 @@ kinds! {
     ClockJump "clock_jump" Clock,
     ClockDrift "clock_drift" Clock,
     FastTimers "fast_timers" Clock,
+    ReplaceMember "replace_member" Membership,
+    LoseDisk "lose_disk" Membership,
+    Release "release" Membership,
 }
 
 /// One fault of a schedule. As text: `1500 +900 partition m1-m2 m1-m3`, `4000 +0 power_cut m2 =3`.

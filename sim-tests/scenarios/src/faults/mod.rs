@@ -23,12 +23,15 @@
 //!   Wall clocks differ from the beginning. Timers never run slow and processes never stop between two awaits:
 //!   `freeze` holds a host's messages and disk, but its timers go on.
 //!
+//! - membership ([`membership`], in some seeds of the store's scenario): `replace_member`, `lose_disk`, `release`.
+//!
 //! Planted, never drawn: `lying_sync` (disks answer syncs without doing anything, then the power goes).
 //! Not modelled: the loss of pods' volumes (they lie on a real file system, in a folder of the run).
 
 mod clock;
 mod disk;
 mod kind;
+mod membership;
 mod network;
 mod process;
 mod schedule;
@@ -65,11 +68,13 @@ pub struct Nemesis {
     fired: BTreeMap<&'static str, u64>,
     crashes: Vec<(Duration, String)>,
     on_power_loss: Box<dyn Fn(&str)>,
+    operator: membership::Operator,
 }
 
 impl Nemesis {
     pub fn new(seed: u64, hosts: BTreeMap<String, Host>, members: Members, mut faults: Vec<Fault>) -> Self {
         faults.sort_by_key(|fault| fault.at_ms);
+        membership::begin(&members, &faults);
         Self {
             random: SeededRandom::derive(seed, "nemesis"),
             hosts,
@@ -82,6 +87,7 @@ impl Nemesis {
             fired: BTreeMap::new(),
             crashes: Vec::new(),
             on_power_loss: Box::new(|_| ()),
+            operator: membership::Operator::default(),
         }
     }
 
@@ -119,6 +125,14 @@ impl Nemesis {
         }
         self.watch_power(sim, now);
         self.start_due(sim, now);
+        self.operate(sim, now);
+    }
+
+    /// What is left of faults of the membership is mended, also once all others are over.
+    pub fn operate(&mut self, sim: &mut Sim<'_>, now: Duration) {
+        let mut operator = std::mem::take(&mut self.operator);
+        operator.step(self, sim, now);
+        self.operator = operator;
     }
 
     /// Takes back all faults; lasting damage stays.
@@ -132,12 +146,16 @@ impl Nemesis {
         }
         let down: Vec<String> = self.down.keys().cloned().collect();
         down.into_iter().for_each(|host| self.start(sim, &host));
+        self.operator.hurry();
+        membership::upgrade_all(self, sim);
     }
 
     /// A process has ended by itself: it is started again a little later. False if its disk gave it no reason.
     pub fn exited(&mut self, sim: &mut Sim<'_>, host: &str, now: Duration) -> bool {
         let power_gone = self.host(host).is_some_and(|host| host.disk.power_is_gone());
         let excused = power_gone
+            || self.operator.excuses(host)
+            || self.members.is_old(host)
             || self.damaged.contains(host)
             || self.disk_faulted.get(host).is_some_and(|at| *at + EXCUSED_AFTER_DISK_FAULT > now);
         let pause = if self.damaged.contains(host) { DAMAGED_RESTART_PAUSE } else { RESTART_PAUSE };
@@ -161,6 +179,7 @@ impl Nemesis {
             kind::Family::Process => process::inject(self, sim, fault),
             kind::Family::Disk => disk::inject(self, sim, now, fault),
             kind::Family::Clock => clock::inject(self, sim, now, fault),
+            kind::Family::Membership => membership::inject(self, sim, now, fault),
         };
         tracing::info!(at = ?now, %fault, "fault begins");
         *self.fired.entry(fault.kind.name()).or_default() += 1;

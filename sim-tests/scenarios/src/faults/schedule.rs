@@ -3,7 +3,7 @@
 use keelstone_env::Random;
 use keelstone_world::SeededRandom;
 
-use super::{Fault, Kind};
+use super::{membership, Fault, Kind};
 use crate::constants::*;
 
 /// Who may be a victim.
@@ -14,6 +14,8 @@ pub struct Hosts {
     pub clients: Vec<String>,
     /// Lasting damage to a disk may be drawn, for one of the masters.
     pub lasting_damage: bool,
+    /// Members may be replaced, lose their disks, and run as other releases.
+    pub membership: bool,
 }
 
 /// A schedule for the first [`FAULTS_TIME_MAX`] of a run.
@@ -40,6 +42,7 @@ pub fn draw(seed: u64, hosts: &Hosts) -> Vec<Fault> {
     }
     let mut faults: Vec<Fault> = lanes.into_iter().flat_map(|kinds| draw.lane(kinds)).collect();
     faults.sort_by_key(|fault| fault.at_ms);
+    membership::draw(seed, hosts, &mut faults);
     faults
 }
 
@@ -102,7 +105,10 @@ impl Draw<'_> {
             Kind::PowerCut => (hosts, amount, for_ms) = (self.some_masters(), self.between(1, 24) as i64, 0),
             Kind::Freeze => hosts.push(self.pick(&self.hosts.masters).clone()),
             Kind::MoveLeader => (amount, for_ms) = (self.between(1, 8) as i64, 0),
-            Kind::LyingSync => hosts.clone_from(&self.hosts.masters),
+            // The last three are drawn elsewhere.
+            Kind::LyingSync | Kind::ReplaceMember | Kind::LoseDisk | Kind::Release => {
+                hosts.clone_from(&self.hosts.masters)
+            }
             Kind::SlowDisk => {
                 hosts.push(self.pick(&self.hosts.masters).clone());
                 amount = self.between(2_000, SLOW_DISK_DELAY_US_MAX) as i64;
@@ -225,6 +231,7 @@ mod tests {
             workers: names(&["w1", "w2"]),
             clients: names(&["client"]),
             lasting_damage: true,
+            membership: true,
         }
     }
 

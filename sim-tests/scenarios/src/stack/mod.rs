@@ -82,6 +82,7 @@ pub fn fault_hosts() -> faults::Hosts {
         workers: ["w1", "w2"].map(str::to_owned).to_vec(),
         clients: vec![CLIENT.to_owned()],
         lasting_damage: false,
+        membership: false,
     }
 }
 

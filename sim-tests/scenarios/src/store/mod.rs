@@ -34,7 +34,13 @@ fn names() -> Vec<String> {
 
 /// Whom faults may fall on.
 pub fn fault_hosts() -> faults::Hosts {
-    faults::Hosts { masters: names(), workers: vec![], clients: vec![CLIENT.to_owned()], lasting_damage: true }
+    faults::Hosts {
+        masters: names(),
+        workers: vec![],
+        clients: vec![CLIENT.to_owned()],
+        lasting_damage: true,
+        membership: true,
+    }
 }
 
 /// The names of all workloads.

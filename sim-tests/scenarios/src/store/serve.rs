@@ -31,6 +31,8 @@ async fn live(host: &Host, names: &[String], plan: &Plan, members: &Members, sha
     let env = host.env();
     let options = MemOptions { self_flush_one_in: plan.knobs.self_flush_one_in };
     let engine = MemEngine::open(env.clone(), "/data/state", options)?;
-    let store = StoreServer::start(env, member::config(&host.name, names, &plan.knobs), Arc::new(engine)).await?;
+    let mut config = member::config(&host.name, names, &plan.knobs);
+    members.configure(&mut config);
+    let store = StoreServer::start(env, config, Arc::new(engine)).await?;
     members.follow(&host.name, &store, shared).await
 }

@@ -158,7 +158,9 @@ impl SimDisk {
 
     /// The process that used the disk has ended; the power stays.
     pub fn process_ended(&self) {
-        self.state().bring_back_astray();
+        let mut state = self.state();
+        state.bring_back_astray();
+        state.locks.clear();
     }
 
     /// The next write goes somewhere else.

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use keelstone_env::{Disk, DiskFile, OpenMode, Random};
+use keelstone_env::{Disk, DiskFile, DiskLock, OpenMode, Random};
 
 use crate::SeededRandom;
 
@@ -39,6 +39,9 @@ struct State {
     damage: Vec<Damage>,
     /// An appended write that went elsewhere, while nothing durable lies behind its place.
     astray: Option<(u64, Change)>,
+    /// What the process of the host holds, and the number of each lock.
+    locks: BTreeMap<PathBuf, u64>,
+    lock_next: u64,
 }
 
 #[derive(Default)]
@@ -153,6 +156,8 @@ impl SimDisk {
             misdirect_next: false,
             damage: Vec::new(),
             astray: None,
+            locks: BTreeMap::new(),
+            lock_next: 0,
         })))
     }
 
@@ -168,6 +173,7 @@ impl SimDisk {
         state.names.clear();
         state.durable_names.clear();
         state.pending_names.clear();
+        state.astray = None;
         state.folders = BTreeSet::from([PathBuf::from("/")]);
     }
 
@@ -323,6 +329,34 @@ impl Disk for SimDisk {
             }
             Ok(())
         })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<DiskLock> {
+        let mut state = self.state();
+        if state.locks.contains_key(path) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        state.lock_next += 1;
+        let number = state.lock_next;
+        state.locks.insert(path.to_owned(), number);
+        drop(state);
+        Ok(Box::new(SimLock { disk: self.clone(), path: path.to_owned(), number }))
+    }
+}
+
+/// It goes with the process that holds it, whatever remembers that process.
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+    number: u64,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.locks.get(&self.path) == Some(&self.number) {
+            state.locks.remove(&self.path);
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Disk, DiskFile, OpenMode};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::{Disk, DiskFile, DiskLock, OpenMode};
 
 pub struct OsDisk;
 
@@ -61,6 +63,14 @@ impl Disk for OsDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<DiskLock> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Box::new(held)),
+            Err((_, errno)) => Err(errno.into()),
+        }
     }
 }
 

@@ -46,7 +46,7 @@ fn check_alarms(working: &Working, op: &Op) -> Result<(), ApiError> {
     if matches!(op, Op::Alarm(_)) || working.view.alarms.is_empty() {
         return Ok(());
     }
-    if working.view.has_alarm(pb::AlarmType::Corrupt) {
+    if working.view.is_corrupt() {
         return Err(ApiError::Corrupt);
     }
     if working.view.has_alarm(pb::AlarmType::Nospace) && crate::quota::stores_bytes(op) > 0 {

@@ -6,7 +6,7 @@ use keelstone_engine::{MemEngine, MemOptions};
 use keelstone_env::Env;
 use keelstone_etcd_api::pb;
 use keelstone_mvcc::{Mvcc, MvccOptions, Op, Response};
-use keelstone_raft::{Limits, MemberInfo, RaftConfig, RaftError, RaftNode};
+use keelstone_raft::{Limits, MemberChange, MemberInfo, RaftConfig, RaftError, RaftNode};
 use tokio::runtime::Runtime;
 
 pub struct Member {
@@ -49,20 +49,30 @@ impl Member {
         }
     }
 
+    pub fn config_mut(&mut self) -> &mut RaftConfig {
+        &mut self.config
+    }
+
     pub fn start(&mut self) {
+        self.try_start().unwrap();
+    }
+
+    pub fn try_start(&mut self) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let config = self.config.clone();
-        let (node, mvcc) = runtime.block_on(async move {
+        let started: Result<_, RaftError> = runtime.block_on(async move {
             let env = Env::os();
             let listener = env.net().bind(&config.members[&config.id].peer_address).await.unwrap();
             let engine = MemEngine::open(env.clone(), config.data_dir.join("state"), MemOptions::default()).unwrap();
             let mvcc = Arc::new(Mvcc::open(Arc::new(engine), MvccOptions::default()).unwrap());
-            let node = RaftNode::start(env, config, Arc::clone(&mvcc)).await.unwrap();
+            let node = RaftNode::start(env, config, Arc::clone(&mvcc)).await?;
             let server = tonic::transport::Server::builder().add_service(node.peer_service());
             tokio::spawn(server.serve_with_incoming(keelstone_env::incoming(listener, None)));
-            (node, mvcc)
+            Ok((node, mvcc))
         });
+        let (node, mvcc) = started.map_err(|error| error.to_string())?;
         self.running = Some(Running { runtime, node, mvcc });
+        Ok(())
     }
 }
 
@@ -82,6 +92,11 @@ impl Drop for Cluster {
 
 impl Cluster {
     pub fn start(size: u64, limits: Limits) -> Self {
+        Self::start_at(size, limits, keelstone_raft::constants::FEATURE_LEVEL)
+    }
+
+    /// Members of a release that can do `level`.
+    pub fn start_at(size: u64, limits: Limits, level: u32) -> Self {
         // Only the first of the process counts; RUST_LOG chooses.
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
@@ -99,6 +114,7 @@ impl Cluster {
         let members = members.keys().map(|id| {
             let mut config = RaftConfig::new(*id, 7, dir.path().join(format!("m{id}")), members.clone());
             config.limits = limits;
+            config.level = level;
             config.timing.request_max = Duration::from_secs(3);
             Member { config, running: None }
         });
@@ -123,6 +139,57 @@ impl Cluster {
         member.start();
         self.members.push(member);
         id
+    }
+
+    /// Adds a member by etcd's rules, not started yet; returns its id and where it is to listen.
+    pub fn add(&mut self, through: u64, learner: bool) -> (u64, String) {
+        let peer_address = self.runtime.block_on(Env::os().net().bind("127.0.0.1:0")).unwrap().address();
+        let peer_urls = vec![format!("http://{peer_address}")];
+        let node = self.member(through).node();
+        let add = MemberChange::Add { peer_urls, peer_address: peer_address.clone(), learner };
+        (self.run(node.change_members(add)).unwrap().id, peer_address)
+    }
+
+    /// Starts a member that was added.
+    pub fn start_added(&mut self, id: u64, peer_address: String) {
+        let mut config = self.members[0].config.clone();
+        let info = MemberInfo { peer_address, ..MemberInfo::default() };
+        (config.id, config.name, config.bootstrap) = (id, format!("m{id:x}"), false);
+        config.members.insert(id, info);
+        config.data_dir = self.dir.path().join(format!("m{id:x}"));
+        let mut member = Member { config, running: None };
+        member.start();
+        self.members.push(member);
+    }
+
+    /// Adds a member and starts it; returns its id.
+    pub fn join(&mut self, through: u64) -> u64 {
+        let (id, peer_address) = self.add(through, false);
+        self.start_added(id, peer_address);
+        id
+    }
+
+    /// Makes a member that is down the only one of a new cluster.
+    pub fn recover(&mut self, id: u64) -> keelstone_raft::Recovery {
+        let config = self.member(id).config.clone();
+        let recovered = self.run(async move {
+            let env = Env::os();
+            let engine = MemEngine::open(env.clone(), config.data_dir.join("state"), MemOptions::default()).unwrap();
+            let mvcc = Mvcc::open(Arc::new(engine), MvccOptions::default()).unwrap();
+            let planned = keelstone_raft::plan_recovery(&env, &config.data_dir, &mvcc).await.unwrap();
+            let recovered = keelstone_raft::recover(&env, &config.data_dir, &mvcc).await.unwrap();
+            assert_eq!(planned.last_index, recovered.last_index);
+            let owner = keelstone_raft::DataOwner::read(&env, &config.data_dir).unwrap().unwrap();
+            (recovered, owner)
+        });
+        self.member(id).config.cluster_id = recovered.1.cluster_id;
+        recovered.0
+    }
+
+    /// All that a member had is gone.
+    pub fn wipe(&mut self, id: u64) {
+        let dir = self.member(id).config.data_dir.clone();
+        Env::os().disk().remove_dir_all(&dir).unwrap();
     }
 
     pub fn info(&self, id: u64) -> MemberInfo {

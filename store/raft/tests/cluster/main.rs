@@ -1,6 +1,8 @@
 //! Whole members against each other: elections, forwarding, crashes, snapshots, leases.
 
 mod harness;
+mod membership;
+mod state;
 
 use std::time::Duration;
 
@@ -244,4 +246,49 @@ fn a_member_can_be_added_and_removed() {
     assert_eq!(node.status().members.len(), 3);
     let unknown = cluster.run(node.change_voters([leader, 99])).unwrap_err();
     assert!(matches!(unknown, RaftError::Api(ApiError::MemberNotFound)), "{unknown:?}");
+}
+
+#[test]
+fn many_leases_end_beside_traffic() {
+    const LEASES: i64 = 20_000;
+    let mut cluster = Cluster::start(3, Limits::default());
+    let leader = cluster.leader();
+    let node = cluster.member(leader).node();
+    cluster.run(async {
+        for some in (1..=LEASES).collect::<Vec<_>>().chunks(4_000) {
+            let grants = some.iter().map(|id| node.propose(Op::LeaseGrant(pb::LeaseGrantRequest { ttl: 2, id: *id })));
+            for granted in futures::future::join_all(grants).await {
+                granted.unwrap();
+            }
+        }
+    });
+    let mvcc = cluster.member(leader).mvcc();
+    let mut puts = 0;
+    eventually("all leases end", || {
+        cluster.put_surely(leader, "key", "x");
+        puts += 1;
+        mvcc.leases().is_empty()
+    });
+    println!("{puts} puts went on meanwhile");
+    cluster.converge();
+}
+
+#[test]
+fn a_refused_transaction_changes_nothing_on_any_member() {
+    let mut cluster = Cluster::start(3, Limits::default());
+    let follower = cluster.follower();
+    cluster.put_surely(follower, "key", "x");
+    let put = pb::PutRequest { key: "key".into(), value: "y".into(), ..Default::default() };
+    let range = pb::RangeRequest { key: "key".into(), revision: 1_000, ..Default::default() };
+    let op = |request| pb::RequestOp { request: Some(request) };
+    let success = vec![op(pb::request_op::Request::RequestPut(put)), op(pb::request_op::Request::RequestRange(range))];
+    let node = cluster.member(follower).node();
+    let refused = cluster.run(node.propose(Op::Txn(pb::TxnRequest { success, ..Default::default() })));
+    assert!(matches!(refused, Err(RaftError::Api(ApiError::FutureRevision))), "{refused:?}");
+    let revision = cluster.put_surely(follower, "other", "x");
+    for id in 1..=3 {
+        assert_eq!(cluster.get(id, "key").unwrap().as_deref(), Some("x"));
+        assert_eq!(cluster.member(id).mvcc().revision(), revision);
+    }
+    cluster.converge();
 }

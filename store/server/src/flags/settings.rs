@@ -11,11 +11,8 @@ use super::{
 use crate::{
     auto_compaction::AutoCompaction,
     config::MoreListener,
-    constants::{
-        BCRYPT_COST, BCRYPT_COST_MAX, BCRYPT_COST_MIN, ELECTION_TIMEOUT_MS_DEFAULT, ELECTION_TIMEOUT_MS_MAX,
-        HEARTBEATS_PER_ELECTION_MIN,
-    },
-    InitialMember, StoreConfig,
+    constants::{BCRYPT_COST, BCRYPT_COST_MAX, BCRYPT_COST_MIN, ELECTION_TIMEOUT_MS_MAX, HEARTBEATS_PER_ELECTION_MIN},
+    InitialMember, StoreConfig, Timing,
 };
 
 /// What flags say, put together.
@@ -230,12 +227,10 @@ fn timing(values: &Values<'_>, store: &mut StoreConfig) -> Result<(), FlagsError
             "--election-timeout[{election}ms] is too long, and should be set less than {ELECTION_TIMEOUT_MS_MAX}ms"
         ));
     }
-    let default = crate::StoreConfig::new("", Vec::new(), "").timing;
-    // The default's lease and election wait belong to etcd's default time-out.
-    let scaled = |part: Duration| part.mul_f64(election as f64 / ELECTION_TIMEOUT_MS_DEFAULT as f64);
-    store.timing.heartbeat = Duration::from_millis(heartbeat);
-    store.timing.election_min = scaled(default.election_min);
-    store.timing.election_max = scaled(default.election_max);
+    // Ours are shorter than etcd's: they stay unless somebody asks for others.
+    if values.given("heartbeat-interval") || values.given("election-timeout") {
+        store.timing = Timing::new(Duration::from_millis(election), Duration::from_millis(heartbeat));
+    }
     Ok(())
 }
 

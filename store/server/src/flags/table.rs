@@ -92,7 +92,7 @@ const MEMBER: &[Flag] = &[
     used("data-dir", Text, "", "The folder of this member's data; '${name}.etcd' if it is not given."),
     used("config-file", Text, "", "A YAML file with all settings; flags and variables are ignored with it."),
     used("heartbeat-interval", Uint, "100", "Time between heartbeats, in milliseconds."),
-    used("election-timeout", Uint, "1000", "Time after which a silent leader is replaced, in milliseconds."),
+    used("election-timeout", Uint, "1000", "Time in milliseconds after which a silent leader is replaced at the latest; 600 if neither this nor the heartbeat is given."),
     used("listen-peer-urls", Urls, "http://localhost:2380", "Where the other members are served."),
     used("listen-client-urls", Urls, "http://localhost:2379", "Where clients are served; several are possible."),
     used("quota-backend-bytes", Uint, "0", "Size beyond which writes are refused; 0 is the default quota."),

@@ -58,8 +58,7 @@ fn both_spellings_and_the_last_of_several() {
     .unwrap();
     assert_eq!((settings.store.name.as_str(), settings.store.txn_ops_max), ("b", 7));
     assert_eq!(settings.store.timing.heartbeat, Duration::from_millis(50));
-    let default = StoreConfig::new("", vec![], "").timing;
-    assert_eq!(settings.store.timing.election_max, default.election_max / 2);
+    assert_eq!(settings.store.timing.election_timeout(), Duration::from_millis(500));
     assert_eq!(settings.store.listen_client, "h:1");
     let more: Vec<_> = settings.store.more_listeners.iter().map(|l| (l.address.as_str(), l.metrics_only)).collect();
     assert_eq!(more, [("i:2", false), ("h:3", true)]);

@@ -3,12 +3,12 @@ use keelstone_mvcc::AuthChange;
 use tonic::{Request, Response, Status};
 
 use super::Services;
-use crate::method::Method;
+use crate::{auth::Credentials, method::Method};
 
 /// Calls that change users or roles, and whose answer is but a header.
 macro_rules! change {
     ($self:ident, $request:ident, $name:ident, $response:ident) => {{
-        let (credentials, request) = $self.split($request);
+        let (credentials, request) = Credentials::split($request);
         let change = async {
             let header = $self.member.auth_change(AuthChange::$name(request), &credentials).await?;
             Ok(pb::$response { header })
@@ -23,7 +23,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthEnableRequest>,
     ) -> Result<Response<pb::AuthEnableResponse>, Status> {
-        let (credentials, _) = self.split(request);
+        let (credentials, _) = Credentials::split(request);
         self.unary(Method::AuthEnable, &credentials, self.member.auth_enable(&credentials)).await
     }
 
@@ -31,7 +31,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthDisableRequest>,
     ) -> Result<Response<pb::AuthDisableResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         let change = async {
             let header = self.member.auth_change(AuthChange::Disable(request), &credentials).await?;
             Ok(pb::AuthDisableResponse { header })
@@ -43,7 +43,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthStatusRequest>,
     ) -> Result<Response<pb::AuthStatusResponse>, Status> {
-        let (credentials, _) = self.split(request);
+        let (credentials, _) = Credentials::split(request);
         self.unary(Method::AuthStatus, &credentials, self.member.auth_status(&credentials)).await
     }
 
@@ -51,7 +51,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthenticateRequest>,
     ) -> Result<Response<pb::AuthenticateResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Authenticate, &credentials, self.member.authenticate(request)).await
     }
 
@@ -59,7 +59,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthUserAddRequest>,
     ) -> Result<Response<pb::AuthUserAddResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::UserAdd, &credentials, self.member.user_add(request, &credentials)).await
     }
 
@@ -67,7 +67,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthUserGetRequest>,
     ) -> Result<Response<pb::AuthUserGetResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::UserGet, &credentials, self.member.user_get(request, &credentials)).await
     }
 
@@ -75,7 +75,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthUserListRequest>,
     ) -> Result<Response<pb::AuthUserListResponse>, Status> {
-        let (credentials, _) = self.split(request);
+        let (credentials, _) = Credentials::split(request);
         self.unary(Method::UserList, &credentials, self.member.user_list(&credentials)).await
     }
 
@@ -90,7 +90,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthUserChangePasswordRequest>,
     ) -> Result<Response<pb::AuthUserChangePasswordResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         let change = self.member.user_change_password(request, &credentials);
         self.unary(Method::UserChangePassword, &credentials, change).await
     }
@@ -120,7 +120,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthRoleGetRequest>,
     ) -> Result<Response<pb::AuthRoleGetResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::RoleGet, &credentials, self.member.role_get(request, &credentials)).await
     }
 
@@ -128,7 +128,7 @@ impl Auth for Services {
         &self,
         request: Request<pb::AuthRoleListRequest>,
     ) -> Result<Response<pb::AuthRoleListResponse>, Status> {
-        let (credentials, _) = self.split(request);
+        let (credentials, _) = Credentials::split(request);
         self.unary(Method::RoleList, &credentials, self.member.role_list(&credentials)).await
     }
 

@@ -1,8 +1,8 @@
 use keelstone_etcd_api::pb::{self, cluster_server::Cluster};
 use tonic::{Request, Response, Status};
 
-use super::{unimplemented, Services};
-use crate::method::Method;
+use super::Services;
+use crate::{auth::Credentials, method::Method};
 
 #[tonic::async_trait]
 impl Cluster for Services {
@@ -10,32 +10,39 @@ impl Cluster for Services {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::MemberList, &credentials, self.member.member_list(request)).await
     }
 
-    async fn member_add(&self, _: Request<pb::MemberAddRequest>) -> Result<Response<pb::MemberAddResponse>, Status> {
-        Err(unimplemented("MemberAdd"))
+    async fn member_add(
+        &self,
+        request: Request<pb::MemberAddRequest>,
+    ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        let (credentials, request) = Credentials::split(request);
+        self.unary(Method::MemberAdd, &credentials, self.member.member_add(request)).await
     }
 
     async fn member_remove(
         &self,
-        _: Request<pb::MemberRemoveRequest>,
+        request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        Err(unimplemented("MemberRemove"))
+        let (credentials, request) = Credentials::split(request);
+        self.unary(Method::MemberRemove, &credentials, self.member.member_remove(request)).await
     }
 
     async fn member_update(
         &self,
-        _: Request<pb::MemberUpdateRequest>,
+        request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        Err(unimplemented("MemberUpdate"))
+        let (credentials, request) = Credentials::split(request);
+        self.unary(Method::MemberUpdate, &credentials, self.member.member_update(request)).await
     }
 
     async fn member_promote(
         &self,
-        _: Request<pb::MemberPromoteRequest>,
+        request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        Err(unimplemented("MemberPromote"))
+        let (credentials, request) = Credentials::split(request);
+        self.unary(Method::MemberPromote, &credentials, self.member.member_promote(request)).await
     }
 }

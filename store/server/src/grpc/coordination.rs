@@ -8,12 +8,12 @@ use keelstone_etcd_api::{
 use tonic::{Code, Request, Response, Status};
 
 use super::{Services, StreamCount};
-use crate::method::Method;
+use crate::{auth::Credentials, method::Method};
 
 #[tonic::async_trait]
 impl Lock for Services {
     async fn lock(&self, request: Request<v3lockpb::LockRequest>) -> Result<Response<v3lockpb::LockResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Lock, &credentials, self.member.lock(request, &credentials)).await
     }
 
@@ -21,7 +21,7 @@ impl Lock for Services {
         &self,
         request: Request<v3lockpb::UnlockRequest>,
     ) -> Result<Response<v3lockpb::UnlockResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Unlock, &credentials, self.member.unlock(request, &credentials)).await
     }
 }
@@ -32,7 +32,7 @@ impl Election for Services {
         &self,
         request: Request<v3electionpb::CampaignRequest>,
     ) -> Result<Response<v3electionpb::CampaignResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Campaign, &credentials, self.member.campaign(request, &credentials)).await
     }
 
@@ -40,7 +40,7 @@ impl Election for Services {
         &self,
         request: Request<v3electionpb::ProclaimRequest>,
     ) -> Result<Response<v3electionpb::ProclaimResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Proclaim, &credentials, self.member.proclaim(request, &credentials)).await
     }
 
@@ -48,7 +48,7 @@ impl Election for Services {
         &self,
         request: Request<v3electionpb::LeaderRequest>,
     ) -> Result<Response<v3electionpb::LeaderResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Leader, &credentials, self.member.election_leader(request, &credentials)).await
     }
 
@@ -58,9 +58,9 @@ impl Election for Services {
         &self,
         request: Request<v3electionpb::LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         let mut count = StreamCount::start(&self.member, Method::Observe);
-        if let Err(error) = self.check_leader(&credentials) {
+        if let Err(error) = self.check(Method::Observe, &credentials) {
             return Err(count.refuse(error));
         }
         let said = Arc::clone(&self.member).observe_election(request, credentials);
@@ -82,7 +82,7 @@ impl Election for Services {
         &self,
         request: Request<v3electionpb::ResignRequest>,
     ) -> Result<Response<v3electionpb::ResignResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Resign, &credentials, self.member.resign(request, &credentials)).await
     }
 }

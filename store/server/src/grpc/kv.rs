@@ -8,12 +8,12 @@ use keelstone_etcd_api::{
 use tonic::{Request, Response, Status};
 
 use super::{unimplemented, Services, StreamCount};
-use crate::{method::Method, ops::StreamRefused};
+use crate::{auth::Credentials, method::Method, ops::StreamRefused};
 
 #[tonic::async_trait]
 impl Kv for Services {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Range, &credentials, self.member.range(request, &credentials)).await
     }
 
@@ -24,8 +24,8 @@ impl Kv for Services {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
         let mut count = StreamCount::start(&self.member, Method::RangeStream);
-        let (credentials, request) = self.split(request);
-        if let Err(error) = self.check_leader(&credentials) {
+        let (credentials, request) = Credentials::split(request);
+        if let Err(error) = self.check(Method::RangeStream, &credentials) {
             return Err(count.refuse(error));
         }
         let mut chunks = match Arc::clone(&self.member).range_stream(request, &credentials).await {
@@ -62,7 +62,7 @@ impl Kv for Services {
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Put, &credentials, self.member.put(request, &credentials)).await
     }
 
@@ -70,12 +70,12 @@ impl Kv for Services {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::DeleteRange, &credentials, self.member.delete_range(request, &credentials)).await
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Txn, &credentials, self.member.txn(request, &credentials)).await
     }
 
@@ -83,7 +83,7 @@ impl Kv for Services {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Compact, &credentials, self.member.compact(request, &credentials)).await
     }
 }

@@ -8,7 +8,7 @@ use keelstone_etcd_api::{
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Services, StreamCount};
-use crate::method::Method;
+use crate::{auth::Credentials, method::Method};
 
 #[tonic::async_trait]
 impl Lease for Services {
@@ -16,7 +16,7 @@ impl Lease for Services {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::LeaseGrant, &credentials, self.member.lease_grant(request, &credentials)).await
     }
 
@@ -24,7 +24,7 @@ impl Lease for Services {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::LeaseRevoke, &credentials, self.member.lease_revoke(request, &credentials)).await
     }
 
@@ -35,8 +35,8 @@ impl Lease for Services {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let mut count = StreamCount::start(&self.member, Method::LeaseKeepAlive);
-        let (credentials, mut requests) = self.split(request);
-        if let Err(error) = self.check_leader(&credentials) {
+        let (credentials, mut requests) = Credentials::split(request);
+        if let Err(error) = self.check(Method::LeaseKeepAlive, &credentials) {
             return Err(count.refuse(error));
         }
         let member = Arc::clone(&self.member);
@@ -71,7 +71,7 @@ impl Lease for Services {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::LeaseTimeToLive, &credentials, self.member.lease_time_to_live(request, &credentials)).await
     }
 
@@ -79,7 +79,7 @@ impl Lease for Services {
         &self,
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let (credentials, _) = self.split(request);
+        let (credentials, _) = Credentials::split(request);
         self.unary(Method::LeaseLeases, &credentials, self.member.lease_leases(&credentials)).await
     }
 }

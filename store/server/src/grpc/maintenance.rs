@@ -4,34 +4,34 @@ use futures::Stream;
 use keelstone_etcd_api::pb::{self, maintenance_server::Maintenance};
 use tonic::{Request, Response, Status};
 
-use super::{unimplemented, Services, StreamCount};
-use crate::method::Method;
+use super::{Services, StreamCount};
+use crate::{auth::Credentials, method::Method};
 
 #[tonic::async_trait]
 impl Maintenance for Services {
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::Alarm, &credentials, self.member.alarm(request, &credentials)).await
     }
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
         let answer = async { Ok(self.member.status_response()) };
-        self.unary(Method::Status, &self.split(request).0, answer).await
+        self.unary(Method::Status, &Credentials::split(request).0, answer).await
     }
 
     async fn defragment(
         &self,
         request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        self.unary(Method::Defragment, &self.split(request).0, self.member.defragment()).await
+        self.unary(Method::Defragment, &Credentials::split(request).0, self.member.defragment()).await
     }
 
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        self.unary(Method::Hash, &self.split(request).0, async { Ok(self.member.hash()) }).await
+        self.unary(Method::Hash, &Credentials::split(request).0, async { Ok(self.member.hash()) }).await
     }
 
     async fn hash_kv(&self, request: Request<pb::HashKvRequest>) -> Result<Response<pb::HashKvResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::HashKv, &credentials, self.member.hash_kv(request)).await
     }
 
@@ -39,7 +39,9 @@ impl Maintenance for Services {
 
     async fn snapshot(&self, request: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let mut count = StreamCount::start(&self.member, Method::Snapshot);
-        if let Err(error) = self.member.allow(Method::Snapshot, &self.split(request).0) {
+        let (credentials, _) = Credentials::split(request);
+        let allowed = self.check(Method::Snapshot, &credentials);
+        if let Err(error) = allowed.and_then(|_| self.member.allow(Method::Snapshot, &credentials)) {
             return Err(count.refuse(error));
         }
         match self.member.snapshot().await {
@@ -64,11 +66,16 @@ impl Maintenance for Services {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        let (credentials, request) = self.split(request);
+        let (credentials, request) = Credentials::split(request);
         self.unary(Method::MoveLeader, &credentials, self.member.move_leader(request)).await
     }
 
-    async fn downgrade(&self, _: Request<pb::DowngradeRequest>) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(unimplemented("Downgrade"))
+    async fn downgrade(
+        &self,
+        request: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        let (credentials, request) = Credentials::split(request);
+        let answer = async { Ok(self.member.downgrade(&request)?) };
+        self.unary(Method::Downgrade, &credentials, answer).await
     }
 }

@@ -23,7 +23,7 @@ use keelstone_etcd_api::{
     ApiError,
 };
 use keelstone_raft::RaftError;
-use tonic::{service::Routes, Code, Request, Response, Status};
+use tonic::{service::Routes, Code, Response, Status};
 
 pub(crate) use unary::direct_method;
 
@@ -33,25 +33,11 @@ use crate::{auth::Credentials, constants::GRPC_OVERHEAD_BYTES, member::Member, m
 #[derive(Clone)]
 pub(crate) struct Services {
     member: Arc<Member>,
-    /// Whether its callers are the other members, who may do everything.
-    for_peers: bool,
 }
 
 impl Services {
     pub fn new(member: Arc<Member>) -> Self {
-        Self { member, for_peers: false }
-    }
-
-    /// The same for the listener of the other members.
-    pub fn for_peers(&self) -> Self {
-        Self { for_peers: true, ..self.clone() }
-    }
-
-    fn split<T>(&self, request: Request<T>) -> (Credentials, T) {
-        match self.for_peers {
-            true => (Credentials::INTERNAL, request.into_inner()),
-            false => Credentials::split(request),
-        }
+        Self { member }
     }
 
     /// All services that clients see. What is not served answers `Unimplemented` and says its name.
@@ -82,7 +68,7 @@ impl Services {
     ) -> Result<Response<T>, Status> {
         let started = self.member.env.now();
         self.member.metrics.started(method);
-        let allowed = self.check_leader(credentials).and_then(|_| self.member.allow(method, credentials));
+        let allowed = self.check(method, credentials).and_then(|_| self.member.allow(method, credentials));
         let result = match allowed {
             Ok(()) => call.await,
             Err(error) => Err(error.into()),
@@ -96,8 +82,9 @@ impl Services {
     /// True if the caller wants to be told when there is no leader.
     ///
     /// # Errors
-    /// If it does and there is none.
-    fn check_leader(&self, credentials: &Credentials) -> Result<bool, ApiError> {
+    /// If it does and there is none, or this member does not serve `method`.
+    fn check(&self, method: Method, credentials: &Credentials) -> Result<bool, ApiError> {
+        self.member.serves(method)?;
         let wanted = credentials.metadata("hasleader") == Some("true");
         if wanted {
             self.member.require_leader()?;

@@ -5,7 +5,7 @@ use keelstone_etcd_api::pb::{self, watch_server::Watch};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Services, StreamCount};
-use crate::{method::Method, watch};
+use crate::{auth::Credentials, method::Method, watch};
 
 #[tonic::async_trait]
 impl Watch for Services {
@@ -16,8 +16,8 @@ impl Watch for Services {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let mut count = StreamCount::start(&self.member, Method::Watch);
-        let (credentials, requests) = self.split(request);
-        let require_leader = match self.check_leader(&credentials) {
+        let (credentials, requests) = Credentials::split(request);
+        let require_leader = match self.check(Method::Watch, &credentials) {
             Ok(wanted) => wanted,
             Err(error) => return Err(count.refuse(error)),
         };

@@ -4,7 +4,7 @@ use std::{
     sync::{atomic::Ordering::Relaxed, Arc},
 };
 
-use keelstone_env::{Disk, DiskFile, OpenMode};
+use keelstone_env::{Disk, DiskFile, DiskLock, OpenMode};
 use tokio::time::Instant;
 
 use super::Meters;
@@ -52,6 +52,10 @@ impl Disk for MeteredDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.disk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<DiskLock> {
+        self.disk.lock(path)
     }
 }
 

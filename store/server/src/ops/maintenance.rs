@@ -2,12 +2,12 @@ use std::{sync::Arc, time::Duration};
 
 use keelstone_etcd_api::{pb, ApiError};
 use keelstone_mvcc::{Op, Response};
-use keelstone_raft::{RaftError, RaftStatus};
+use keelstone_raft::RaftError;
 
 use super::kv::unexpected;
 use crate::{
     auth::Credentials,
-    constants::{ETCD_VERSION, LEADER_TRANSFER_TIME_MAX, STORAGE_VERSION},
+    constants::{CLUSTER_VERSION, DOWNGRADE_TARGET, ETCD_VERSION, LEADER_TRANSFER_TIME_MAX, STORAGE_VERSION},
     member::Member,
 };
 
@@ -36,27 +36,6 @@ impl Member {
             db_size_quota: saturating(self.limits.quota_bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
         }
-    }
-
-    pub async fn member_list(&self, request: pb::MemberListRequest) -> Result<pb::MemberListResponse, RaftError> {
-        if request.linearizable {
-            self.read_index().await?;
-        }
-        let members = self.members(&self.status());
-        Ok(pb::MemberListResponse { header: Some(self.header(self.mvcc.revision())), members })
-    }
-
-    /// The members with the client URLs that they said themselves.
-    pub fn members(&self, status: &RaftStatus) -> Vec<pb::Member> {
-        let said = self.client_urls.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let member = |(id, info): (&u64, &keelstone_raft::MemberInfo)| pb::Member {
-            id: *id,
-            name: info.name.clone(),
-            peer_ur_ls: info.peer_urls.clone(),
-            client_ur_ls: said.get(id).cloned().unwrap_or_else(|| info.client_urls.clone()),
-            is_learner: !status.voters.contains(id),
-        };
-        status.members.iter().map(member).collect()
     }
 
     pub async fn alarm(
@@ -120,6 +99,27 @@ impl Member {
         let (hash, compact_revision, hash_revision) = self.env.offload(move || mvcc.hash_kv(request.revision)).await?;
         let header = Some(self.header(self.mvcc.revision()));
         Ok(pb::HashKvResponse { header, hash, compact_revision, hash_revision })
+    }
+
+    /// Whether a cluster of this version may go back to another one, as etcd judges it: by the version before its own.
+    /// To begin it is refused: no older release knows this store's formats.
+    pub fn downgrade(&self, request: &pb::DowngradeRequest) -> Result<pb::DowngradeResponse, ApiError> {
+        use pb::downgrade_request::DowngradeAction;
+        if request.action == DowngradeAction::Cancel as i32 {
+            return Err(ApiError::NoInflightDowngrade);
+        }
+        let parts: Vec<&str> = request.version.split('.').collect();
+        let is_version = matches!(parts.len(), 2 | 3) && parts.iter().all(|part| part.parse::<u32>().is_ok());
+        if !is_version {
+            return Err(ApiError::WrongDowngradeFormat);
+        }
+        if request.action != DowngradeAction::Validate as i32 || parts[..2] != DOWNGRADE_TARGET {
+            return Err(ApiError::InvalidDowngradeTarget);
+        }
+        Ok(pb::DowngradeResponse {
+            header: Some(self.header(self.mvcc.revision())),
+            version: CLUSTER_VERSION.to_owned(),
+        })
     }
 
     /// Hands leadership over; only the leader does it, only to a voter.

@@ -18,6 +18,7 @@ mod gateway;
 mod history;
 mod http_and_tls;
 mod login;
+mod members;
 mod requests;
 mod snapshots;
 mod watches;

@@ -111,7 +111,7 @@ rows! {
         let validate = |version: &str| pb::DowngradeRequest { action: 0, version: version.into() };
         let answer = said(client.maintenance().downgrade(validate("3.5.0")).await)?;
         same!(answer.version, "3.6.0");
-        for (version, text) in [("3.2.0", "invalid downgrade target version"), ("x", "wrong version format")] {
+        for (version, text) in [("3.2.0", "invalid downgrade target version"), ("x", "wrong downgrade target version format")] {
             let refused = client.maintenance().downgrade(validate(version)).await;
             let found = refused.as_ref().err().map(|status| status.message().to_owned()).unwrap_or_default();
             holds!(found.contains(text), version, found);
@@ -125,7 +125,7 @@ rows! {
             Err(status) if status.code() == tonic::Code::Unimplemented => return said::<()>(Err(status)),
             Err(status) => status.message().to_owned(),
         };
-        same!(text, "etcdserver: no inflight downgrade");
+        same!(text, "etcdserver: no inflight downgrade job");
         Ok(())
     }
 }
