@@ -25,8 +25,21 @@ pub struct ClientFlags {
     user: Option<String>,
 }
 
+/// What the flags say, with a token for the user.
+pub struct Connection {
+    pub endpoints: Vec<String>,
+    pub tls: Option<ClientTls>,
+    pub token: Option<String>,
+}
+
 impl ClientFlags {
     pub async fn source(&self, env: &Env) -> Result<GrpcSource, Failure> {
+        let Connection { endpoints, tls, token } = self.connection(env).await?;
+        GrpcSource::new(env, GrpcSourceOptions { endpoints, tls, token })
+            .map_err(|error| Failure::Usage(format!("--endpoints: {error}")))
+    }
+
+    pub async fn connection(&self, env: &Env) -> Result<Connection, Failure> {
         let bare = |endpoint: &String| {
             let endpoint = endpoint.trim();
             endpoint.strip_prefix("https://").or(endpoint.strip_prefix("http://")).unwrap_or(endpoint).to_owned()
@@ -46,8 +59,7 @@ impl ClientFlags {
             Some(user) => Some(self.token(env, &endpoints[0], tls.as_ref(), user).await?),
             None => None,
         };
-        GrpcSource::new(env, GrpcSourceOptions { endpoints, tls, token })
-            .map_err(|error| Failure::Usage(format!("--endpoints: {error}")))
+        Ok(Connection { endpoints, tls, token })
     }
 
     async fn token(&self, env: &Env, endpoint: &str, tls: Option<&ClientTls>, user: &str) -> Result<String, Failure> {

@@ -1,8 +1,11 @@
-//! `keelstone store snapshot|restore|import|export|verify|backup`: snapshots and backups of the store.
+//! `keelstone store snapshot|restore|import|export|verify|backup|member|recover`: snapshots and backups of the store,
+//! its members, and the way out when their quorum is lost.
 
 mod backup;
 mod client;
 mod export;
+mod member;
+mod recover;
 mod restore;
 mod snapshot;
 mod verify;
@@ -26,6 +29,11 @@ pub enum StoreTool {
     Verify(verify::VerifyArguments),
     /// Backs a running store up to a folder until it is stopped.
     Backup(backup::BackupArguments),
+    /// Lists, adds, removes, moves, promotes and replaces members of a running store.
+    Member(member::MemberArguments),
+    /// Makes one member of a store whose quorum is lost for good the first of a new one, with all its data. It must be
+    /// stopped. Without --yes it is said what may be lost and nothing is changed.
+    Recover(recover::RecoverArguments),
 }
 
 pub async fn run(tool: StoreTool) -> Result<(), Failure> {
@@ -36,5 +44,15 @@ pub async fn run(tool: StoreTool) -> Result<(), Failure> {
         StoreTool::Export(arguments) => export::run(&arguments).await,
         StoreTool::Verify(arguments) => verify::run(arguments).await,
         StoreTool::Backup(arguments) => backup::run(arguments).await,
+        StoreTool::Member(arguments) => member::run(arguments).await,
+        StoreTool::Recover(arguments) => recover::run(arguments).await,
+    }
+}
+
+/// A member has no name before its first start.
+fn named(name: &str) -> &str {
+    match name {
+        "" => "(not started)",
+        name => name,
     }
 }
