@@ -47,6 +47,10 @@ lint: install ## formatting, clippy with the determinism bans (licences and arro
 unit: install ## unit, golden, property, conformance and differential tests
 	@$(ROCKS) && export ETCD35="$$(.ci/etcd)" && cargo test --workspace
 
+differential: install ## 10,000 random programs of requests against a real etcd 3.5 and this store
+	@export ETCD35="$$(.ci/etcd)" && DIFFERENTIAL_PROGRAMS=$${DIFFERENTIAL_PROGRAMS:-10000} \
+		cargo test -p keelstone-store-server --test it -- differential::random_programs_are --nocapture
+
 SIM := nice $(BIN)/keelstone-sim
 
 sim: build ## the CI set of simulations: 60 mixed seeds, 10 of them twice with equal hashes

@@ -144,6 +144,16 @@ impl LeaseClocks {
         self.lock().queue.first().map(|(deadline, _)| *deadline)
     }
 
+    /// Sorts leases by the time at which they end, as etcd's LeaseLeases does; those whose end is not known here, so all
+    /// of them unless this member leads, come last, by id.
+    pub(crate) fn sort(&self, leases: &mut [LeaseInfo]) {
+        let clocks = self.lock();
+        leases.sort_by_key(|lease| {
+            let end = clocks.deadlines.get(&lease.id);
+            (end.is_none(), end.copied(), lease.id)
+        });
+    }
+
     /// Starts a lease's time anew. The caller has had its leadership confirmed. False if this member does
     /// not lead or the lease is being revoked.
     pub(crate) fn renew(&self, lease: LeaseInfo) -> bool {
@@ -258,6 +268,28 @@ mod tests {
         pass(1).await;
         assert_eq!(due(&clocks), vec![1]);
         clocks.settled(1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_are_sorted_by_their_ends() {
+        let clocks = LeaseClocks::new(Env::os());
+        let lease = |id, ttl_s| LeaseInfo { id, ttl_s };
+        let sorted = |mut leases: Vec<LeaseInfo>| {
+            clocks.sort(&mut leases);
+            leases.iter().map(|lease| lease.id).collect::<Vec<_>>()
+        };
+        let all = [lease(5, 20), lease(2, 30), lease(1, 20), lease(9, 10)];
+        assert_eq!(sorted(all.to_vec()), [1, 2, 5, 9], "a follower does not know");
+        clocks.lead(Some(1));
+        all[1..].iter().for_each(|lease| clocks.observe(LeaseEvent::Granted(*lease)));
+        assert_eq!(sorted(all.to_vec()), [9, 1, 2, 5]);
+        pass(5).await;
+        assert!(clocks.renew(all[3]) && clocks.renew(all[2]));
+        assert_eq!(sorted(all.to_vec()), [9, 1, 2, 5]);
+        pass(1).await;
+        assert!(clocks.renew(all[3]));
+        clocks.observe(LeaseEvent::Granted(all[0]));
+        assert_eq!(sorted(all.to_vec()), [9, 1, 5, 2]);
     }
 
     #[tokio::test(start_paused = true)]

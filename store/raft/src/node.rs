@@ -11,7 +11,7 @@ use std::{
 use keelstone_env::fault::{self, Point};
 use keelstone_env::Env;
 use keelstone_etcd_api::ApiError;
-use keelstone_mvcc::{Caller, Command, Mvcc, Op, Response};
+use keelstone_mvcc::{Caller, Command, LeaseInfo, Mvcc, Op, Response};
 use keelstone_wal::{Wal, WalOptions};
 use openraft::{ChangeMembers, Config, SnapshotPolicy};
 use prost::Message;
@@ -204,6 +204,13 @@ impl RaftNode {
     /// Remaining and granted time of a lease in seconds; `None` if there is no such lease.
     pub async fn lease_time_to_live(&self, id: i64) -> Result<Option<(i64, i64)>, RaftError> {
         self.lease(id, false).await
+    }
+
+    /// All leases as of now, those that end first at the beginning if this member leads.
+    pub fn leases(&self) -> Vec<LeaseInfo> {
+        let mut leases = self.core().mvcc.leases();
+        self.core().clocks.sort(&mut leases);
+        leases
     }
 
     async fn lease(&self, id: i64, renew: bool) -> Result<Option<(i64, i64)>, RaftError> {

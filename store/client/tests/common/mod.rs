@@ -80,6 +80,11 @@ impl Etcd {
         tokio::time::timeout(Duration::from_millis(START_MS_MAX), ready).await.expect("etcd answers");
     }
 
+    /// Whether a member has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.children.iter_mut().any(|child| matches!(child.try_wait(), Ok(Some(_))))
+    }
+
     /// Ends one member as a crash would.
     pub fn kill(&mut self, index: usize) {
         end(&mut self.children[index]);

@@ -92,7 +92,7 @@ impl Member {
             let (mvcc, caller) = (Arc::clone(&self.mvcc), self.caller(credentials)?);
             self.env.offload(move || mvcc.auth().check_leases_read(caller.as_ref())).await?;
         }
-        let leases = self.mvcc.leases().into_iter().map(|lease| pb::LeaseStatus { id: lease.id }).collect();
+        let leases = self.raft.leases().into_iter().map(|lease| pb::LeaseStatus { id: lease.id }).collect();
         Ok(pb::LeaseLeasesResponse { header: Some(self.header(self.mvcc.revision())), leases })
     }
 }

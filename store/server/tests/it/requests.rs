@@ -1,4 +1,4 @@
-//! Requests for the differential test: a table that covers the contract, and a random mixture.
+//! Requests for the differential test: a table that covers the contract.
 
 use keelstone_etcd_api::pb::{
     self,
@@ -235,85 +235,5 @@ impl Numbers {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % bound
-    }
-
-    fn signed(&mut self, bound: u64) -> i64 {
-        i64::try_from(self.below(bound)).unwrap()
-    }
-
-    fn chance(&mut self, one_in: u64) -> bool {
-        self.below(one_in) == 0
-    }
-
-    fn key(&mut self) -> String {
-        ["a", "b", "c", "ca", "d"][usize::try_from(self.below(5)).unwrap()].to_owned()
-    }
-
-    fn range_end(&mut self) -> String {
-        ["", "", "c", "d", "\0"][usize::try_from(self.below(5)).unwrap()].to_owned()
-    }
-
-    fn put(&mut self) -> pb::PutRequest {
-        let request = put(&self.key(), &format!("v{}", self.below(3)));
-        pb::PutRequest { prev_kv: self.chance(2), lease: if self.chance(8) { 7 } else { 0 }, ..request }
-    }
-
-    fn delete(&mut self) -> pb::DeleteRangeRequest {
-        pb::DeleteRangeRequest { prev_kv: self.chance(2), ..delete(&self.key(), &self.range_end()) }
-    }
-
-    fn range(&mut self, now: i64) -> pb::RangeRequest {
-        let mut request =
-            pb::RangeRequest { range_end: self.range_end().into(), limit: self.signed(4), ..get(&self.key()) };
-        request.sort_order = i32::try_from(self.below(3)).unwrap();
-        request.sort_target = i32::try_from(self.below(5)).unwrap();
-        if self.chance(3) {
-            request.revision = (now - self.signed(20)).max(0);
-        }
-        request.keys_only = self.chance(6);
-        request.count_only = self.chance(6);
-        if self.chance(6) {
-            request.min_mod_revision = (now - self.signed(20)).max(0);
-        }
-        if self.chance(6) {
-            request.max_create_revision = (now - self.signed(20)).max(0);
-        }
-        request
-    }
-
-    fn txn(&mut self, now: i64, depth: u64) -> pb::TxnRequest {
-        let union = match self.below(5) {
-            0 => TargetUnion::Version(self.signed(4)),
-            1 => TargetUnion::CreateRevision((now - self.signed(10)).max(0)),
-            2 => TargetUnion::ModRevision((now - self.signed(10)).max(0)),
-            3 => TargetUnion::Value(format!("v{}", self.below(3)).into()),
-            _ => TargetUnion::Lease(if self.chance(2) { 7 } else { 0 }),
-        };
-        let result = CompareResult::try_from(i32::try_from(self.below(4)).unwrap()).unwrap();
-        let compares = (0..self.below(2) + 1).map(|_| compare(&self.key(), result, union.clone())).collect();
-        let ops = |numbers: &mut Self| (0..numbers.below(4)).map(|_| op(numbers.op(now, depth))).collect::<Vec<_>>();
-        pb::TxnRequest { compare: compares, success: ops(self), failure: ops(self) }
-    }
-
-    fn op(&mut self, now: i64, depth: u64) -> Op {
-        match self.below(4) {
-            0 => Op::RequestDeleteRange(self.delete()),
-            1 => Op::RequestRange(self.range(now)),
-            2 if depth > 0 => Op::RequestTxn(self.txn(now, depth - 1)),
-            _ => Op::RequestPut(self.put()),
-        }
-    }
-
-    /// The next random call; `now` is the store's revision.
-    pub fn call(&mut self, now: i64) -> Call {
-        match self.below(20) {
-            0 => Call::Compact(pb::CompactionRequest { revision: now - self.signed(12), physical: self.chance(2) }),
-            1 => Call::Revoke(pb::LeaseRevokeRequest { id: 7 }),
-            2 | 3 => Call::Grant(pb::LeaseGrantRequest { id: 7, ttl: 1_000 }),
-            4..=7 => Call::Put(self.put()),
-            8 | 9 => Call::DeleteRange(self.delete()),
-            10..=14 => Call::Txn(self.txn(now, 1)),
-            _ => Call::Range(self.range(now)),
-        }
     }
 }
