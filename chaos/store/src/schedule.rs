@@ -67,7 +67,8 @@ impl Schedule {
             let takes_filesystem = |fault: &Fault| is(fault, |n| n.takes_filesystem);
             let bears = |first: &Fault, other: &Fault| {
                 let apart = ends(first) < other.at_ms || ends(other) < first.at_ms;
-                apart || !is(first, |n| n.alone) && !(takes_filesystem(first) && takes_filesystem(other))
+                let shared = takes_filesystem(first) && takes_filesystem(other);
+                apart || !(is(first, |n| n.alone) || shared)
             };
             let second = second.into_iter().filter(|other| lanes[0].iter().all(|first| bears(first, other))).collect();
             lanes.push(second);

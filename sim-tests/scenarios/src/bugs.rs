@@ -1,6 +1,9 @@
 //! The collection of known bugs: each is put back, and the seeds that the checks need to find it are counted.
 
-use std::{collections::BTreeMap, fmt, io};
+use std::{
+    collections::{btree_map::Entry, BTreeMap},
+    fmt, io,
+};
 
 use keelstone_env::bug::Bug;
 
@@ -99,11 +102,13 @@ impl Hunt {
                 let options = Options { plant: Some(Plant::Known(bug)), ..Options::new(seed, scenario(bug)) };
                 let Some(invariant) = broken(&options)? else { continue };
                 // A seed that fails without the bug says nothing of it.
-                let key = (options.scenario.name(), seed);
-                if !silent.contains_key(&key) {
-                    silent.insert(key, broken(&Options { plant: None, ..options.clone() })?.is_none());
-                }
-                if !silent[&key] {
+                let is_silent = match silent.entry((options.scenario.name(), seed)) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(place) => {
+                        *place.insert(broken(&Options { plant: None, ..options.clone() })?.is_none())
+                    }
+                };
+                if !is_silent {
                     continue;
                 }
                 *finding.invariants.entry(invariant).or_default() += 1;
