@@ -6,6 +6,7 @@ use std::time::Duration;
 use keelstone_checkers::Violation;
 use keelstone_client::{ClientResult, DynamicObject, ListOptions, Object};
 use keelstone_machinery::gvk::GroupVersionResource;
+use serde_json::{json, Value};
 use tokio::time::Instant;
 
 use super::{settle::condition, web, Scenario, NODE_GRACE, POD_STAYS_MIN, POD_TOLERATION_S};
@@ -15,6 +16,8 @@ const OUTAGE: Duration = Duration::from_secs(22);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The last heartbeat may have come so long before the outage: the agent's period, and what it adds at random.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_millis(1_500);
+/// A master that ended with the last fault may hold the controllers' lease until it ends by itself.
+const CONTROLLERS_BACK_WITHIN: Duration = Duration::from_secs(20);
 /// How often the controller looks, what its write takes, and what a client needs to see it.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 
@@ -23,6 +26,12 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 pub async fn check(scenario: &Scenario) -> Result<(), Violation> {
     let fail = |story: String| Err(Violation::new("node loss in time (19)", story));
     let node = scenario.workers.last().map(|worker| worker.node.clone()).unwrap_or_default();
+    // A controller that has just taken over gives every node its grace anew.
+    if !controllers_are_back(scenario).await {
+        return fail(format!(
+            "nobody has held the controllers' lease for {CONTROLLERS_BACK_WITHIN:?} after the faults"
+        ));
+    }
     let begun = Instant::now();
     scenario.shared.ask_outage(HOST, OUTAGE);
     let latest = NODE_GRACE + NOTICED_WITHIN;
@@ -58,6 +67,28 @@ where
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     None
+}
+
+/// Who holds the controllers' lease, and when it was last renewed; `None` if nobody can be asked.
+async fn renewed(scenario: &Scenario) -> Option<Value> {
+    let leases = scenario.user(0).dynamic(&GroupVersionResource::new("coordination.k8s.io", "v1", "leases"));
+    let lease = leases.within("kube-system").get("kube-controller-manager").await.ok()?;
+    Some(json!([lease.0["spec"]["holderIdentity"], lease.0["spec"]["renewTime"]]))
+}
+
+/// Waits until the lease is renewed by somebody.
+async fn controllers_are_back(scenario: &Scenario) -> bool {
+    let end = Instant::now() + CONTROLLERS_BACK_WITHIN;
+    let mut before = None;
+    while Instant::now() < end {
+        let now = renewed(scenario).await;
+        if before.is_some() && now.is_some() && now != before {
+            return true;
+        }
+        before = before.or(now);
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    false
 }
 
 async fn is_not_ready(scenario: &Scenario, node: &str) -> ClientResult<bool> {
