@@ -1,6 +1,15 @@
 //! Decides at the product's fault points, and counts what was reached and seen.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    rc::Rc,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc,
+    },
+    time::Duration,
+};
 
 use keelstone_env::{
     fault::{FaultPoints, Point, Sight},
@@ -22,6 +31,8 @@ struct State {
     active: BTreeMap<Point, Active>,
     /// How often, of 100 times, a task that could go on lets others overtake it.
     overtake_percent: u64,
+    /// Then nobody waits any more: pauses are faults, and some tasks cannot keep up with what they are sent under them.
+    healed: Arc<AtomicBool>,
     counts: RefCell<Counts>,
 }
 
@@ -41,8 +52,8 @@ struct Counts {
 }
 
 impl Points {
-    /// `percent` of the points, drawn from the seed, do something; tasks are overtaken `overtake_percent` of the times.
-    pub fn new(seed: u64, percent: u64, overtake_percent: u64) -> Self {
+    /// `percent` of the points, drawn from the seed, do something; tasks are overtaken `overtake_percent` of the times. Pauses end once the world is `healed`.
+    pub fn new(seed: u64, percent: u64, overtake_percent: u64, healed: Arc<AtomicBool>) -> Self {
         let random = SeededRandom::derive(seed, "points");
         let mut active = BTreeMap::new();
         for point in Point::ALL {
@@ -52,7 +63,7 @@ impl Points {
                 active.insert(*point, Active { share, long_one_in });
             }
         }
-        Self(Rc::new(State { random, active, overtake_percent, counts: RefCell::default() }))
+        Self(Rc::new(State { random, active, overtake_percent, healed, counts: RefCell::default() }))
     }
 
     pub fn install(&self) -> keelstone_env::fault::Installed {
@@ -85,7 +96,8 @@ impl Points {
 
 impl FaultPoints for Points {
     fn pause(&self, point: Point) -> Duration {
-        let pause = if self.strikes(point) { self.draw_pause(point) } else { Duration::ZERO };
+        let strikes = self.strikes(point) && !self.0.healed.load(Ordering::Relaxed);
+        let pause = if strikes { self.draw_pause(point) } else { Duration::ZERO };
         let end = turmoil::sim_elapsed().unwrap_or_default() + pause;
         let mut counts = self.0.counts.borrow_mut();
         match point {
@@ -118,12 +130,22 @@ mod tests {
 
     #[test]
     fn no_point_strikes_at_nought_percent_and_all_are_counted() {
-        let points = Points::new(1, 0, 0);
+        let points = Points::new(1, 0, 0, Arc::default());
         assert!(Point::ALL.iter().all(|point| !points.rare(*point) && points.pause(*point).is_zero()));
         let (reached, _) = points.counts();
         assert_eq!(reached.len(), Point::ALL.len());
         assert!(reached.values().all(|count| *count == 2));
-        let points = Points::new(1, 100, 0);
+        let points = Points::new(1, 100, 0, Arc::default());
         assert!((0..100).any(|_| points.rare(Point::ApplyOne)));
+    }
+
+    #[test]
+    fn nobody_waits_in_a_healed_world() {
+        let healed = Arc::new(AtomicBool::new(false));
+        let points = Points::new(1, 100, 0, healed.clone());
+        let waits = || (0..100).any(|_| !points.pause(Point::Flush).is_zero());
+        assert!(waits());
+        healed.store(true, Ordering::Relaxed);
+        assert!(!waits());
     }
 }

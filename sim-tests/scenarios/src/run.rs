@@ -39,13 +39,14 @@ pub fn run(options: &Options, plan: Plan) -> std::io::Result<Ended> {
     let plan = Arc::new(plan);
     let _scratch = Scratch::enter()?;
     let _determinism = Determinism::start(plan.seed);
-    let points = Points::new(plan.seed, plan.knobs.points_percent, plan.knobs.overtake_percent);
+    let trace = options.trace.as_ref().map(|_| Trace::default());
+    let shared = Shared::new(hash.clone(), trace.clone());
+    let points = Points::new(plan.seed, plan.knobs.points_percent, plan.knobs.overtake_percent, shared.healed());
     let _points = points.install();
     let _bug = match plan.plant {
         Some(Plant::Known(known)) => Some(bug::plant(known)),
         _ => None,
     };
-    let trace = options.trace.as_ref().map(|_| Trace::default());
     let leaders = Leaders::default();
     let _tracing = match &trace {
         None => {
@@ -61,7 +62,6 @@ pub fn run(options: &Options, plan: Plan) -> std::io::Result<Ended> {
             tracing::subscriber::set_default(layers)
         }
     };
-    let shared = Shared::new(hash.clone(), trace.clone());
     let mut report = Report::default();
     let ended = match plan.scenario {
         Scenario::Store => store::run(&plan, &shared, &mut report),

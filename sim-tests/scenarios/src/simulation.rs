@@ -1,6 +1,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard,
+    },
     time::{Duration, SystemTime},
 };
 
@@ -29,6 +32,7 @@ pub struct Shared(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     stage: Stage,
+    healed: Arc<AtomicBool>,
     violation: Option<Violation>,
     seen: BTreeMap<&'static str, u64>,
     hash: EventHash,
@@ -51,7 +55,14 @@ impl Shared {
     }
 
     pub fn set_stage(&self, stage: Stage) {
-        self.state().stage = stage;
+        let mut state = self.state();
+        state.stage = stage;
+        state.healed.store(stage == Stage::Healed, Ordering::Relaxed);
+    }
+
+    /// Whether the faults are over.
+    pub fn healed(&self) -> Arc<AtomicBool> {
+        self.state().healed.clone()
     }
 
     /// Keeps the first violation.
