@@ -254,7 +254,8 @@ impl Writer {
 }
 
 /// Closes a segment that has grown enough and begins the next one; returns what was closed. On a full disk the
-/// old one goes on for now: everything in it is durable already.
+/// old one goes on for now: everything in it is durable already, so a failure is never "no space", after which the batch
+/// would be written again.
 fn roll(shared: &Shared, current: &mut OpenSegment, marks: &Marks) -> io::Result<Option<(u64, u64)>> {
     if current.length < shared.options.segment_bytes_max {
         return Ok(None);
@@ -263,7 +264,7 @@ fn roll(shared: &Shared, current: &mut OpenSegment, marks: &Marks) -> io::Result
     let next = match OpenSegment::create(&shared.env, &shared.options.dir, current.sequence + 1, marks) {
         // Its name, once it is there, says that the old one has ended.
         Err(error) if is_full(&error) && !has_name(shared, current.sequence + 1) => return Ok(None),
-        next => next?,
+        next => next.map_err(|error| io::Error::other(format!("the next segment: {error}")))?,
     };
     let closed = (current.sequence, current.index_max);
     *current = next;

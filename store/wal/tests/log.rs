@@ -305,6 +305,29 @@ async fn writes_wait_out_a_full_disk() {
     assert_eq!(all(&wal).await, entries(0..=9, 1));
 }
 
+/// The batch is written and synced by then: written again it would lie in the log twice.
+#[tokio::test]
+async fn a_full_disk_behind_the_name_of_the_next_segment_is_final() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(failing::FailingDisk::new(i64::MAX));
+    let folder_full = Arc::clone(&disk.folder_full);
+    let mut options = WalOptions::new(dir.path());
+    options.segment_bytes_max = 200;
+    let wal = Wal::open(failing::env(disk), options).await.unwrap();
+    folder_full.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (done, flushed) = oneshot::channel();
+    wal.append(entries(0..=9, 1), Box::new(move |result| drop(done.send(result)))).await.unwrap();
+    let room = async {
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        folder_full.store(false, std::sync::atomic::Ordering::SeqCst);
+    };
+    let (result, ()) = tokio::join!(flushed, room);
+    assert!(result.unwrap().is_err());
+    drop(wal);
+    let wal = open(dir.path()).await.unwrap();
+    assert_eq!(all(&wal).await, entries(0..=9, 1));
+}
+
 mod failing {
     use std::{
         io,
@@ -325,6 +348,8 @@ mod failing {
         sync_error: io::ErrorKind,
         /// Writes stop half-way while this is set.
         pub full: Arc<AtomicBool>,
+        /// Names cannot be made durable while this is set.
+        pub folder_full: Arc<AtomicBool>,
     }
 
     impl FailingDisk {
@@ -333,7 +358,8 @@ mod failing {
         }
 
         pub fn failing_with(syncs: i64, sync_error: io::ErrorKind) -> Self {
-            Self { env: Env::os(), syncs: Arc::new(AtomicI64::new(syncs)), sync_error, full: Arc::default() }
+            let syncs = Arc::new(AtomicI64::new(syncs));
+            Self { env: Env::os(), syncs, sync_error, full: Arc::default(), folder_full: Arc::default() }
         }
     }
 
@@ -394,6 +420,9 @@ mod failing {
             self.env.disk().remove_dir_all(path)
         }
         fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            if self.folder_full.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             self.env.disk().sync_dir(dir)
         }
         fn lock(&self, path: &Path) -> io::Result<keelstone_env::DiskLock> {
