@@ -91,22 +91,10 @@ pub fn summaries(faults: &[FaultFigures]) -> Vec<Summary> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn line(source: &str, start_us: u64, end_us: u64) -> Line {
-        Line {
-            source: source.into(),
-            client: 0,
-            host: String::new(),
-            start_us,
-            end_us,
-            kind: "kill".into(),
-            class: if source == NEMESIS { Class::Info } else { Class::Ok },
-            writes: source != NEMESIS,
-            what: json!({"told": "m1"}),
-        }
+        crate::record::line(source, "kill", start_us, end_us)
     }
 
     #[test]

@@ -120,3 +120,19 @@ pub fn read(file: &Path) -> Outcome<Vec<Line>> {
     let lines: Result<Vec<Line>, _> = text.lines().map(serde_json::from_str).collect();
     lines.map_err(|e| keelstone_chaos_bed::Failure::impossible(format!("{}: {e}", file.display())))
 }
+
+/// For tests: what was acknowledged, or a fault.
+#[cfg(test)]
+pub(crate) fn line(source: &str, kind: &str, start_us: u64, end_us: u64) -> Line {
+    Line {
+        source: source.into(),
+        client: 0,
+        host: String::new(),
+        start_us,
+        end_us,
+        kind: kind.into(),
+        class: if source == NEMESIS { Class::Info } else { Class::Ok },
+        writes: source != NEMESIS,
+        what: serde_json::json!({"told": "m1"}),
+    }
+}

@@ -81,25 +81,8 @@ fn cell(runs: &[Summary], fault: &str, workload: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
-    use crate::verdict::Check;
-
-    fn line(source: &str, kind: &str, start_us: u64, end_us: u64) -> Line {
-        let class = if source == NEMESIS { Class::Info } else { Class::Ok };
-        Line {
-            source: source.into(),
-            client: 0,
-            host: String::new(),
-            start_us,
-            end_us,
-            kind: kind.into(),
-            class,
-            writes: false,
-            what: Value::Null,
-        }
-    }
+    use crate::{record::line, verdict::Check};
 
     fn check(name: &str, violation: Option<&str>) -> Check {
         Check { name: name.into(), violation: violation.map(str::to_owned), counts: [2, 0, 0] }

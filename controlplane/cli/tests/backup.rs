@@ -3,62 +3,18 @@
 // Tests start processes and touch files.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod common;
+
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
+use common::{free_address, ok, run, Running, TIME_MAX};
 use keelstone_env::Env;
 use keelstone_etcd_api::pb;
 use keelstone_store_client::{EtcdKv, GrpcKv, GrpcKvOptions};
 use tempfile::TempDir;
-
-const KEELSTONE: &str = env!("CARGO_BIN_EXE_keelstone");
-const START_S_MAX: u64 = 60;
-
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Running {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(KEELSTONE);
-        command
-            .args(arguments)
-            .env("KEELSTONE_LOG", "off")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    fn signal(mut self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(KEELSTONE).args(arguments).env("KEELSTONE_LOG", "off").stdin(Stdio::null()).output().unwrap()
-}
-
-/// The output of a command that must succeed.
-fn ok(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
 
 struct Place {
     data: PathBuf,
@@ -69,10 +25,9 @@ struct Place {
 
 impl Place {
     fn new(dir: &Path, name: &str) -> Self {
-        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let peer = format!("http://127.0.0.1:{}", port());
+        let peer = format!("http://{}", free_address());
         let cluster = format!("default={peer}");
-        Self { data: dir.join(name), client: format!("127.0.0.1:{}", port()), peer, cluster }
+        Self { data: dir.join(name), client: free_address(), peer, cluster }
     }
 
     fn data(&self) -> &str {
@@ -91,7 +46,7 @@ impl Place {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(START_S_MAX), ready).await.expect("the store starts");
+        tokio::time::timeout(TIME_MAX, ready).await.expect("the store starts");
         (running, kv)
     }
 }
@@ -115,7 +70,7 @@ async fn until_backed_up(dir: &str, revision: i64) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(START_S_MAX), reached).await.expect("the backup follows");
+    tokio::time::timeout(TIME_MAX, reached).await.expect("the backup follows");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

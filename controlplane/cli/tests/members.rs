@@ -3,74 +3,16 @@
 // Tests start processes and touch files.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod common;
+
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use common::{eventually, fails, free_address, ok, run, Running};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-
-const KEELSTONE: &str = env!("CARGO_BIN_EXE_keelstone");
-const TIME_MAX: Duration = Duration::from_secs(60);
-
-/// A member's process, which ends with the test.
-struct Running(Child);
-
-impl Running {
-    fn signal(mut self, signal: Signal) -> ExitStatus {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
-        self.0.wait().unwrap()
-    }
-
-    /// How it ends by itself.
-    fn wait(mut self) -> ExitStatus {
-        let mut ended = None;
-        eventually("the process ends", || {
-            ended = self.0.try_wait().unwrap();
-            ended.is_some()
-        });
-        ended.unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < TIME_MAX, "this did not come true in time: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(KEELSTONE).args(arguments).env("KEELSTONE_LOG", "off").stdin(Stdio::null()).output().unwrap()
-}
-
-/// The output of a command that must succeed.
-fn ok(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text
-}
-
-/// What a command that must fail says.
-fn fails(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert!(!output.status.success(), "{arguments:?} succeeds");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// Where a member lives.
 struct Place {
@@ -82,8 +24,7 @@ struct Place {
 
 impl Place {
     fn new(dir: &Path, name: &str) -> Self {
-        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (client, peer) = (format!("127.0.0.1:{}", port()), format!("http://127.0.0.1:{}", port()));
+        let (client, peer) = (free_address(), format!("http://{}", free_address()));
         Self { name: name.to_owned(), data: dir.join(name), client, peer }
     }
 
@@ -93,12 +34,10 @@ impl Place {
 
     fn start(&self, how: &[&str]) -> Running {
         let client = format!("http://{}", self.client);
-        let mut command = Command::new(KEELSTONE);
-        command.args(["store", "--name", &self.name, "--data-dir", self.data()]);
-        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-        command.args(["--listen-peer-urls", &self.peer, "--initial-advertise-peer-urls", &self.peer]);
-        command.args(how).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Running(command.spawn().unwrap())
+        let member = ["store", "--name", &self.name, "--data-dir", self.data()];
+        let clients = ["--listen-client-urls", &client, "--advertise-client-urls", &client];
+        let peers = ["--listen-peer-urls", &self.peer, "--initial-advertise-peer-urls", &self.peer];
+        Running::start(&[&member[..], &clients[..], &peers[..], how].concat())
     }
 
     /// The first member of a cluster.

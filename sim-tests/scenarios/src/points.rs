@@ -1,21 +1,14 @@
 //! Decides at the product's fault points, and counts what was reached and seen.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    rc::Rc,
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        Arc,
-    },
-    time::Duration,
-};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use keelstone_env::{
     fault::{FaultPoints, Point, Sight},
     Random,
 };
 use keelstone_world::SeededRandom;
+
+use crate::simulation::{Shared, Stage};
 
 /// Pauses are mostly short; one in so many is long, at some points one in fewer.
 const LONG_ONE_IN: [u64; 3] = [60, 60, 8];
@@ -31,8 +24,8 @@ struct State {
     active: BTreeMap<Point, Active>,
     /// How often, of 100 times, a task that could go on lets others overtake it.
     overtake_percent: u64,
-    /// Then nothing strikes any more: an informer that resumes at every second event never keeps up with what it is sent.
-    healed: Arc<AtomicBool>,
+    /// Once it is healed nothing strikes any more: an informer that resumes at every second event never keeps up with what it is sent.
+    shared: Shared,
     counts: RefCell<Counts>,
 }
 
@@ -52,8 +45,8 @@ struct Counts {
 }
 
 impl Points {
-    /// `percent` of the points, drawn from the seed, do something; tasks are overtaken `overtake_percent` of the times. All that ends once the world is `healed`.
-    pub fn new(seed: u64, percent: u64, overtake_percent: u64, healed: Arc<AtomicBool>) -> Self {
+    /// `percent` of the points, drawn from the seed, do something; tasks are overtaken `overtake_percent` of the times. Only the latter goes on once the world is healed.
+    pub fn new(seed: u64, percent: u64, overtake_percent: u64, shared: Shared) -> Self {
         let random = SeededRandom::derive(seed, "points");
         let mut active = BTreeMap::new();
         for point in Point::ALL {
@@ -63,7 +56,7 @@ impl Points {
                 active.insert(*point, Active { share, long_one_in });
             }
         }
-        Self(Rc::new(State { random, active, overtake_percent, healed, counts: RefCell::default() }))
+        Self(Rc::new(State { random, active, overtake_percent, shared, counts: RefCell::default() }))
     }
 
     pub fn install(&self) -> keelstone_env::fault::Installed {
@@ -79,7 +72,7 @@ impl Points {
     /// Counts the point; true if it does something this time.
     fn strikes(&self, point: Point) -> bool {
         *self.0.counts.borrow_mut().reached.entry(point.name()).or_default() += 1;
-        let active = self.0.active.get(&point).filter(|_| !self.0.healed.load(Ordering::Relaxed));
+        let active = self.0.active.get(&point).filter(|_| self.0.shared.stage() != Stage::Healed);
         active.is_some_and(|active| self.0.random.chance(active.share))
     }
 
@@ -130,22 +123,22 @@ mod tests {
 
     #[test]
     fn no_point_strikes_at_nought_percent_and_all_are_counted() {
-        let points = Points::new(1, 0, 0, Arc::default());
+        let points = Points::new(1, 0, 0, Shared::default());
         assert!(Point::ALL.iter().all(|point| !points.rare(*point) && points.pause(*point).is_zero()));
         let (reached, _) = points.counts();
         assert_eq!(reached.len(), Point::ALL.len());
         assert!(reached.values().all(|count| *count == 2));
-        let points = Points::new(1, 100, 0, Arc::default());
+        let points = Points::new(1, 100, 0, Shared::default());
         assert!((0..100).any(|_| points.rare(Point::ApplyOne)));
     }
 
     #[test]
     fn nothing_strikes_in_a_healed_world() {
-        let healed = Arc::new(AtomicBool::new(false));
-        let points = Points::new(1, 100, 0, healed.clone());
+        let shared = Shared::default();
+        let points = Points::new(1, 100, 0, shared.clone());
         let strikes = || (0..100).any(|_| points.rare(Point::Flush) || !points.pause(Point::Flush).is_zero());
         assert!(strikes());
-        healed.store(true, Ordering::Relaxed);
+        shared.set_stage(Stage::Healed);
         assert!(!strikes());
     }
 }

@@ -41,7 +41,7 @@ pub fn run(options: &Options, plan: Plan) -> std::io::Result<Ended> {
     let _determinism = Determinism::start(plan.seed);
     let trace = options.trace.as_ref().map(|_| Trace::default());
     let shared = Shared::new(hash.clone(), trace.clone());
-    let points = Points::new(plan.seed, plan.knobs.points_percent, plan.knobs.overtake_percent, shared.healed());
+    let points = Points::new(plan.seed, plan.knobs.points_percent, plan.knobs.overtake_percent, shared.clone());
     let _points = points.install();
     let _bug = match plan.plant {
         Some(Plant::Known(known)) => Some(bug::plant(known)),

@@ -1,9 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        Arc, Mutex, MutexGuard,
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
@@ -32,7 +29,6 @@ pub struct Shared(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     stage: Stage,
-    healed: Arc<AtomicBool>,
     violation: Option<Violation>,
     seen: BTreeMap<&'static str, u64>,
     hash: EventHash,
@@ -55,14 +51,7 @@ impl Shared {
     }
 
     pub fn set_stage(&self, stage: Stage) {
-        let mut state = self.state();
-        state.stage = stage;
-        state.healed.store(stage == Stage::Healed, Ordering::Relaxed);
-    }
-
-    /// Whether the faults are over.
-    pub fn healed(&self) -> Arc<AtomicBool> {
-        self.state().healed.clone()
+        self.state().stage = stage;
     }
 
     /// Keeps the first violation.
