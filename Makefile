@@ -16,7 +16,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 # Builds RocksDB's library if it is not there, and tells cargo where it is.
 ROCKS := export ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" ROCKSDB_STATIC=1
 
-.PHONY: help install build up down demo test lint unit sim sim-short sim-long e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt perf-check failover
+.PHONY: help install build up down demo test lint unit sim sim-short sim-long madsim e2e chaos chaos-short chaos-long chaos-compare bench figures bugs fmt perf-check failover
 
 help: ## says what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -104,6 +104,13 @@ bench: install ## compares the store with etcd in one run (QUICK=1: a few minute
 
 perf-check: build ## etcdctl's own checks of performance, on one member: LOADS="s m"
 	@.ci/perf-check $(BIN)/keelstone "$$(.ci/etcd)" $(LOADS)
+
+# Another cfg is another build, so it has a target directory of its own; RocksDB is not in it.
+MADSIM ?= --seeds 1..300 --twice-first 30 --jobs 2
+
+madsim: install ## the store's core on madsim, which shuffles the order of tasks (MADSIM="--seed 7": one seed), and its tests
+	@export RUSTFLAGS="--cfg madsim --cfg tokio_unstable" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/madsim && \
+		cargo run -q -p keelstone-interleavings -- $(MADSIM) && cargo test -q -p keelstone-interleavings
 
 failover: ## how long writes stop when the leader is killed, 20 times; prints figures
 	@nice cargo run -p keelstone-store-server --example failover

@@ -5,7 +5,20 @@ use std::{
 
 use keelstone_env::WallClock;
 
-use crate::EPOCH_UNIX_S;
+/// Where simulated wall clocks begin: 2026-01-01T00:00:00Z.
+pub const EPOCH_UNIX_S: u64 = 1_767_225_600;
+
+/// Simulated time since the beginning of the run.
+#[cfg(not(madsim))]
+pub(crate) fn elapsed() -> Duration {
+    turmoil::sim_elapsed().unwrap_or_default()
+}
+
+/// Simulated time since the beginning of the run.
+#[cfg(madsim)]
+pub(crate) fn elapsed() -> Duration {
+    madsim::time::TimeHandle::try_current().map(|time| time.elapsed()).unwrap_or_default()
+}
 
 /// A host's wall clock: off by a constant, fast or slow by a rate, and it jumps.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +66,7 @@ impl SimClock {
 
 impl WallClock for SimClock {
     fn since_unix_epoch(&self) -> Duration {
-        let now = turmoil::sim_elapsed().unwrap_or_default();
+        let now = elapsed();
         let offset_us = self.state().offset_us_at(now);
         let right = Duration::from_secs(EPOCH_UNIX_S) + now;
         let offset = Duration::from_micros(offset_us.unsigned_abs());

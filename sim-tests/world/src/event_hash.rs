@@ -7,6 +7,8 @@ use std::{
 use tracing::{field::Visit, Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
+use crate::clock::elapsed;
+
 /// A running hash (FNV-1a) of every trace event with its virtual time: two runs of one seed are the same
 /// run if their hashes are equal.
 #[derive(Clone, Default)]
@@ -45,7 +47,7 @@ impl EventHash {
     pub fn event(&self, event: &Event<'_>) {
         let mut state = self.state();
         state.begin();
-        let now = turmoil::sim_elapsed().unwrap_or_default();
+        let now = elapsed();
         let _ = write!(state, "{} {}", now.as_nanos(), event.metadata().target());
         event.record(&mut Fields(&mut state));
         state.end();

@@ -11,9 +11,6 @@ use keelstone_env::{Env, Offload, Random};
 
 use crate::{connections::Connections, net::SimNet, tls::SimTls, SeededRandom, SimClock, SimDisk};
 
-/// Where simulated wall clocks begin: 2026-01-01T00:00:00Z.
-pub const EPOCH_UNIX_S: u64 = 1_767_225_600;
-
 /// The longest seeded delay of offloaded work on a healthy host, in microseconds.
 pub const OFFLOAD_DELAY_US_MAX: u64 = 1_500;
 

@@ -15,14 +15,15 @@ const FLOORS: [&str; 6] = ["store", "apiserver", "node", "controlplane", "sim-te
 
 /// Which crates of its own floor a crate may name (docs/architecture.md), beside `keelstone-env`, which all may.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("env", &[]),
+    ("madsim", &[]),
+    ("env", &["madsim"]),
     ("allocator", &[]),
     ("etcd-api", &[]),
     ("engine", &["env"]),
     ("engine-rocks", &["engine"]),
-    ("wal", &["env"]),
-    ("mvcc", &["engine", "etcd-api"]),
-    ("raft", &["mvcc", "wal", "etcd-api"]),
+    ("wal", &["env", "madsim"]),
+    ("mvcc", &["engine", "etcd-api", "madsim"]),
+    ("raft", &["mvcc", "wal", "etcd-api", "madsim"]),
     ("store-client", &["etcd-api"]),
     ("backup", &["mvcc", "engine", "wal", "etcd-api"]),
     ("store-server", &["raft", "mvcc", "backup", "engine", "engine-rocks", "store-client", "etcd-api"]),
@@ -76,13 +77,18 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
     for line in manifest.lines().map(str::trim) {
         if line.starts_with('[') {
             section = line;
-        } else if section == "[dependencies]" {
+        } else if section == "[dependencies]" || is_of_target(section) {
             if let Some(rest) = line.strip_prefix("keelstone-") {
                 names.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect());
             }
         }
     }
     names
+}
+
+/// `[target.'cfg(madsim)'.dependencies]`, say.
+fn is_of_target(section: &str) -> bool {
+    section.starts_with("[target.") && section.ends_with(".dependencies]")
 }
 
 fn package_name(manifest: &str) -> String {
@@ -182,8 +188,9 @@ mod tests {
     #[test]
     fn dependencies_are_read_from_their_section_only() {
         let manifest = "name = \"keelstone-x\"\n[dependencies]\nkeelstone-env.workspace = true\nbytes = \"1\"\n\
+                        [target.'cfg(madsim)'.dependencies]\nkeelstone-madsim.workspace = true\n\
                         [dev-dependencies]\nkeelstone-world.workspace = true\n";
-        assert_eq!(dependencies(manifest), BTreeSet::from(["env".to_owned()]));
+        assert_eq!(dependencies(manifest), BTreeSet::from(["env".to_owned(), "madsim".to_owned()]));
         assert_eq!(package_name(manifest), "x");
     }
 }

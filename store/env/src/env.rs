@@ -6,7 +6,9 @@ use std::{
 
 use tokio::{task::JoinHandle, time::Instant};
 
-use crate::{os, Disk, Net, Offload, Random, Tls};
+#[cfg(not(madsim))]
+use crate::os;
+use crate::{Disk, Net, Offload, Random, Tls};
 
 /// The wall clock, for timestamps that people read. Never for measuring a duration.
 pub trait WallClock: Send + Sync + 'static {
@@ -27,6 +29,7 @@ pub struct Env {
 
 impl Env {
     /// The real world.
+    #[cfg(not(madsim))]
     pub fn os() -> Self {
         Self {
             wall: Arc::new(os::OsWallClock),
@@ -61,6 +64,7 @@ impl Env {
     }
 
     /// The monotonic clock; virtual under simulation.
+    #[cfg_attr(madsim, allow(clippy::disallowed_methods, reason = "std's clock is madsim's in that build"))]
     pub fn now(&self) -> Instant {
         Instant::now()
     }

@@ -46,17 +46,45 @@ impl Default for ChannelOptions {
     }
 }
 
+/// With tonic's own tasks and timers, which are tokio's.
+#[cfg(not(madsim))]
+fn driven(endpoint: Endpoint, options: &ChannelOptions) -> Endpoint {
+    endpoint
+        .connect_timeout(options.connect_timeout)
+        .http2_keep_alive_interval(options.keep_alive_interval)
+        .keep_alive_timeout(options.keep_alive_timeout)
+        .keep_alive_while_idle(true)
+}
+
+/// With tasks on madsim. tonic's timers cannot go there, so nothing notices a silent connection but its calls.
+#[cfg(madsim)]
+fn driven(endpoint: Endpoint, _: &ChannelOptions) -> Endpoint {
+    endpoint.executor(Tasks)
+}
+
+/// Where hyper's and tonic's tasks run: beside all others.
+#[cfg(madsim)]
+#[derive(Clone, Copy, Debug)]
+pub struct Tasks;
+
+#[cfg(madsim)]
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: std::future::Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        drop(tokio::spawn(task));
+    }
+}
+
 /// A lazy channel to `address` (`host:port`) that reconnects by itself.
 ///
 /// # Errors
 /// If `address` is not `host:port`.
 pub fn channel(env: &Env, address: &str, options: ChannelOptions) -> io::Result<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(io::Error::other)?;
-    let endpoint = endpoint
-        .connect_timeout(options.connect_timeout)
-        .http2_keep_alive_interval(options.keep_alive_interval)
-        .keep_alive_timeout(options.keep_alive_timeout)
-        .keep_alive_while_idle(true)
+    let endpoint = driven(endpoint, &options)
         .initial_stream_window_size(options.stream_window_bytes)
         .initial_connection_window_size(options.connection_window_bytes);
     let (env, tls) = (env.clone(), options.tls);

@@ -7,6 +7,10 @@
 //! Invariant: no other product crate names `std::fs`, `std::net`, `tokio::net`, `SystemTime::now`,
 //! `Instant::now`, a random number generator or a thread. `clippy.toml` enforces it.
 
+// See that crate.
+#[cfg(madsim)]
+extern crate keelstone_madsim as tokio;
+
 pub mod bug;
 mod disk;
 mod env;
@@ -15,6 +19,7 @@ mod following;
 mod grpc;
 mod net;
 mod offload;
+#[cfg(not(madsim))]
 mod os;
 mod random;
 mod tls;
@@ -22,9 +27,12 @@ mod tls;
 pub use disk::{Disk, DiskFile, DiskLock, OpenMode};
 pub use env::{Env, WallClock};
 pub use following::{following_acceptor, following_connector, TlsFiles, TLS_FILES_INTERVAL};
+#[cfg(madsim)]
+pub use grpc::Tasks;
 pub use grpc::{channel, incoming, ChannelOptions, GrpcPeer, GrpcStream, HANDSHAKES_MAX, HANDSHAKE_MS_MAX};
 pub use net::{BoxedIo, Io, Listener, Net};
 pub use offload::Offload;
+#[cfg(not(madsim))]
 pub use os::{process_stats, ProcessStats};
 pub use random::Random;
 pub use tls::{ClientTls, Identity, ServerTls, Tls, TlsAcceptor, TlsConnector, TlsStream};

@@ -3,6 +3,10 @@
 //! Pure: no I/O but through the engine trait, no clock, no randomness. What an entry does depends only on
 //! the entries before it, so that members with an equal applied index are equal.
 
+// See that crate.
+#[cfg(madsim)]
+extern crate keelstone_madsim as tokio;
+
 mod apply;
 mod auth;
 pub mod check;

@@ -6,6 +6,10 @@
 //! the state machine has on disk; a snapshot is on disk before its installation is answered; an outcome that
 //! is not known is said to be unknown and never tried again.
 
+// See that crate.
+#[cfg(madsim)]
+extern crate keelstone_madsim as tokio;
+
 mod autopilot;
 mod config;
 pub mod constants;
@@ -36,6 +40,7 @@ mod reads;
 mod recover;
 mod repair;
 mod rules;
+#[cfg_attr(madsim, path = "runtime_madsim.rs")]
 mod runtime;
 mod seed;
 mod service;
@@ -61,6 +66,8 @@ pub use membership::MemberChanged;
 pub use node::RaftNode;
 pub use recover::{plan_recovery, recover, Recovery};
 pub use rules::MemberChange;
+#[cfg(madsim)]
+pub use runtime::pass_suite;
 pub use seed::seed_log;
 pub use service::{PeerHandler, PeerService};
 pub use status::RaftStatus;

@@ -6,7 +6,7 @@ use keelstone_etcd_api::ApiError;
 use openraft::{
     async_runtime::WatchReceiver,
     errors::{ChangeMembershipError, ClientWriteError},
-    ChangeMembers, Instant as _, RaftMetrics,
+    ChangeMembers, RaftMetrics,
 };
 use tokio::time::Instant;
 
@@ -162,7 +162,7 @@ impl Seen {
         let silence_max = core.config.timing.election_timeout() * SILENCE_ELECTIONS_MAX;
         let heard = |id: u64| {
             let last = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&id)).and_then(Option::as_ref);
-            id == core.config.id || last.is_some_and(|last| last.elapsed() < silence_max)
+            id == core.config.id || last.is_some_and(|last| openraft::Instant::elapsed(&**last) < silence_max)
         };
         let last_index = metrics.last_log_index.unwrap_or(0);
         let in_sync = |id: u64| {

@@ -51,6 +51,10 @@
 //! the last `synced` is written and synced again: after a failed sync the kernel may show bytes that the disk
 //! does not have. The salt keeps bytes that a client stored from passing for a frame.
 
+// See that crate.
+#[cfg(madsim)]
+extern crate keelstone_madsim as tokio;
+
 mod codec;
 pub mod constants;
 mod entry;

@@ -55,12 +55,13 @@ impl Writer {
     pub(crate) fn start(self, queue: mpsc::Receiver<Operation>) {
         let env = self.shared.env.clone();
         match env.has_threads() {
+            #[cfg(not(madsim))]
             true => {
                 let pool = env.clone();
                 let work = move || tokio::runtime::Handle::current().block_on(self.run(queue));
                 env.spawn(async move { pool.offload(work).await });
             }
-            false => drop(env.spawn(self.run(queue))),
+            _ => drop(env.spawn(self.run(queue))),
         }
     }
 
