@@ -13,13 +13,18 @@ use keelstone_etcd_api::pb::{
 use tokio::net::TcpStream;
 use tonic::body::Body;
 
-use crate::constants::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
+use crate::{
+    constants::{CONNECTION_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES},
+    unary::Unary,
+};
 
-/// One connection to one member. Clones share it.
+/// The way to one member. Clones share it.
 #[derive(Clone)]
 pub struct Connection {
     sender: SendRequest<Body>,
     origin: http::Uri,
+    /// A connection of its own, for the calls that most rows consist of.
+    pub unary: Unary,
 }
 
 impl tower_service::Service<http::Request<Body>> for Connection {
@@ -50,7 +55,7 @@ impl Connection {
         // Its end shows in the calls.
         tokio::spawn(async move { drop(connection.await) });
         let origin = format!("http://127.0.0.1:{port}").parse().map_err(io::Error::other)?;
-        Ok(Self { sender, origin })
+        Ok(Self { sender, origin, unary: Unary::open(port).await? })
     }
 
     pub fn kv(&self) -> KvClient<Self> {

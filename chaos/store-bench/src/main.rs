@@ -16,6 +16,7 @@ mod plan;
 mod report;
 mod rows;
 mod system;
+mod unary;
 mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -62,8 +63,8 @@ struct Flags {
     /// A few minutes instead of about twenty.
     #[arg(long)]
     quick: bool,
-    /// Only rows whose name contains one of these.
-    #[arg(long, value_delimiter = ',')]
+    /// Only rows whose name contains one of these, with `;` between them.
+    #[arg(long, value_delimiter = ';')]
     only: Vec<String>,
     /// Where the members' folders are made; its disk is what is measured.
     #[arg(long, default_value = "/var/tmp")]

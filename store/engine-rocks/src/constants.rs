@@ -3,7 +3,7 @@ use std::time::Duration;
 /// Blocks of data and indexes kept in memory, by default.
 pub const CACHE_BYTES_DEFAULT: usize = 64 << 20;
 /// Unflushed data of all columns; RocksDB flushes by itself beyond it, by default.
-pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 64 << 20;
+pub const WRITE_BUFFER_BYTES_DEFAULT: usize = 32 << 20;
 /// Files that RocksDB holds open.
 pub const OPEN_FILES_MAX: i32 = 512;
 /// Background flushes and compactions at a time.

@@ -45,7 +45,6 @@ impl RocksOptions {
         let mut options = Options::default();
         options.set_block_based_table_factory(&table);
         options.set_compression_type(DBCompressionType::Lz4);
-        options.set_bottommost_compression_type(DBCompressionType::Zstd);
         options.set_write_buffer_size(self.write_buffer_bytes / 2);
         // Files in which compaction has removed much are merged soon, not when writes happen to reach them.
         options.add_compact_on_deletion_collector_factory(

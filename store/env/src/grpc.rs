@@ -124,6 +124,12 @@ pub struct GrpcStream {
     peer: GrpcPeer,
 }
 
+impl GrpcStream {
+    pub fn into_io(self) -> BoxedIo {
+        self.io
+    }
+}
+
 impl Connected for GrpcStream {
     type ConnectInfo = GrpcPeer;
 

@@ -20,6 +20,8 @@ mod grpc;
 mod net;
 mod offload;
 #[cfg(not(madsim))]
+mod one_task;
+#[cfg(not(madsim))]
 mod os;
 mod random;
 mod tls;
@@ -32,6 +34,8 @@ pub use grpc::Tasks;
 pub use grpc::{channel, incoming, ChannelOptions, GrpcPeer, GrpcStream, HANDSHAKES_MAX, HANDSHAKE_MS_MAX};
 pub use net::{BoxedIo, Io, Listener, Net};
 pub use offload::Offload;
+#[cfg(not(madsim))]
+pub use one_task::{one_task, Calls, GatheredIo, OneTask, Turns, UNWRITTEN_BYTES_MAX};
 #[cfg(not(madsim))]
 pub use os::{process_stats, ProcessStats};
 pub use random::Random;

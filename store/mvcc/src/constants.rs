@@ -29,5 +29,5 @@ pub const STREAM_PAGE_KEYS: usize = 1_024;
 pub const INDEX_BUILD_BATCH_ROWS: usize = 10_000;
 /// What a key of an answer costs in memory beside its bytes, for admission.
 pub const RANGE_KEY_OVERHEAD_BYTES: usize = 160;
-/// Keys whose newest version is remembered for the next write; beyond it, those written longest ago are looked up.
-pub const RECENT_KEYS_MAX: usize = 65_536;
+/// Index rows that are remembered for the next write; one whose place another took is looked up.
+pub const RECENT_ROWS_MAX: usize = 32_768;

@@ -1,26 +1,31 @@
 //! The index rows of keys that were written lately. A write needs the version before it, and what was written is
 //! mostly written again: finding that version here costs a tenth of searching the engine for it.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
-use crate::{constants::RECENT_KEYS_MAX, view::View};
+use crate::{constants::RECENT_ROWS_MAX, view::View};
 
-/// Rows as the engine holds them, the same state that they were noted for. In two halves: when the younger one is
-/// full, the older one is forgotten. With room for 2 rows in each:
+/// Rows as the engine holds them, the same state that they were noted for. Each has one place, by its hash, and
+/// whoever comes later takes it. With four places:
 ///
 /// ```text
-/// note a, b     young a b | old -
-/// note c        young c   | old a b
-/// note a        young a c | old a b      b is forgotten with the next one
+/// note a, b     - a b -      (a hashes to 1, b to 2)
+/// note c        - c b -      (c hashes to 1 too: a is forgotten)
 /// ```
 #[derive(Default)]
 pub struct Recent {
-    young: BTreeMap<Bytes, Bytes>,
-    old: BTreeMap<Bytes, Bytes>,
+    /// Empty, or [`RECENT_ROWS_MAX`] places.
+    places: Vec<Option<(Bytes, Bytes)>>,
     /// The state whose rows these are: its generation and the index after the last applied entry.
     state: (u8, u64),
+}
+
+/// FNV-1a, folded: rows that differ in their last bytes alone get places far apart.
+fn place(row: &[u8]) -> usize {
+    let hash = row
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    ((hash ^ (hash >> 32)) as usize) % RECENT_ROWS_MAX
 }
 
 impl Recent {
@@ -33,20 +38,21 @@ impl Recent {
     }
 
     pub fn get(&self, row: &[u8]) -> Option<&Bytes> {
-        self.young.get(row).or_else(|| self.old.get(row))
+        let (known, value) = self.places.get(place(row))?.as_ref()?;
+        (known == row).then_some(value)
     }
 
     /// A row got this value, or was deleted.
     pub fn note(&mut self, row: Bytes, value: Option<Bytes>) {
-        self.old.remove(&row);
-        let Some(value) = value else {
-            self.young.remove(&row);
-            return;
-        };
-        if self.young.len() >= RECENT_KEYS_MAX / 2 && !self.young.contains_key(&row) {
-            self.old = std::mem::take(&mut self.young);
+        if self.places.is_empty() {
+            self.places.resize(RECENT_ROWS_MAX, None);
         }
-        self.young.insert(row, value);
+        let place = &mut self.places[place(&row)];
+        match value {
+            Some(value) => *place = Some((row, value)),
+            None if place.as_ref().is_some_and(|(known, _)| *known == row) => *place = None,
+            None => {}
+        }
     }
 
     /// What was noted is now the state of `view`.
@@ -67,21 +73,36 @@ mod tests {
         n.to_be_bytes().to_vec().into()
     }
 
+    /// Two rows with one place.
+    fn rivals() -> (Bytes, Bytes) {
+        let rival = (1..).find(|n| place(&row(*n)) == place(&row(0))).expect("there are fewer places than rows");
+        (row(0), row(rival))
+    }
+
     #[test]
     fn it_knows_the_newest_value_of_what_was_written_lately_and_no_more() {
         let mut recent = Recent::default();
-        for n in 0..3 * RECENT_KEYS_MAX {
-            recent.note(row(n), Some(row(n)));
-            recent.note(row(1), Some(row(n)));
-            assert!(recent.young.len() + recent.old.len() <= RECENT_KEYS_MAX);
+        for n in 0..3 * RECENT_ROWS_MAX {
+            recent.note(row(n), Some(row(n + 1)));
+            assert_eq!(recent.get(&row(n)), Some(&row(n + 1)));
+            assert_eq!(recent.places.len(), RECENT_ROWS_MAX);
         }
-        let last = 3 * RECENT_KEYS_MAX - 1;
-        assert_eq!(recent.get(&row(1)), Some(&row(last)), "written again and again");
-        assert_eq!(recent.get(&row(last)), Some(&row(last)));
-        assert_eq!(recent.get(&row(2)), None);
-        for gone in [1, last, last - RECENT_KEYS_MAX / 2] {
-            recent.note(row(gone), None);
-            assert_eq!(recent.get(&row(gone)), None);
-        }
+        recent.note(row(7), Some(row(1)));
+        recent.note(row(7), Some(row(2)));
+        assert_eq!(recent.get(&row(7)), Some(&row(2)), "written again");
+        recent.note(row(7), None);
+        assert_eq!(recent.get(&row(7)), None);
+    }
+
+    #[test]
+    fn a_row_never_has_the_value_of_its_rival() {
+        let (a, b) = rivals();
+        let mut recent = Recent::default();
+        recent.note(a.clone(), Some(row(1)));
+        assert_eq!(recent.get(&b), None);
+        recent.note(b.clone(), None);
+        assert_eq!(recent.get(&a), Some(&row(1)), "the deletion was of another row");
+        recent.note(b.clone(), Some(row(2)));
+        assert_eq!((recent.get(&a), recent.get(&b)), (None, Some(&row(2))));
     }
 }

@@ -62,10 +62,12 @@ async fn run(core: Arc<Core>, mut queue: mpsc::Receiver<Reader>) {
             if queue.recv_many(&mut readers, READS_QUEUED_MAX).await == 0 {
                 return;
             }
-        } else {
-            while let Ok(reader) = queue.try_recv() {
-                readers.push(reader);
-            }
+            // Requests that are ready already come along.
+            tokio::task::yield_now().await;
+        }
+        while readers.len() < READS_QUEUED_MAX {
+            let Ok(reader) = queue.try_recv() else { break };
+            readers.push(reader);
         }
         readers = round(&core, readers).await;
         if !readers.is_empty() {

@@ -9,10 +9,10 @@ use http::{
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
-use keelstone_env::{incoming, GrpcPeer, GrpcStream, Listener, TlsAcceptor};
+use keelstone_env::{incoming, one_task, Calls, GrpcPeer, GrpcStream, Listener, TlsAcceptor};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tonic::{body::Body, service::Routes, transport::server::Connected};
@@ -80,16 +80,16 @@ impl ClientListener {
     async fn serve(self, stream: GrpcStream) {
         let peer = stream.connect_info();
         let stopping = self.member.stopping.clone();
-        let shared = Arc::new((self, peer.clone()));
+        let (io, calls, turns) = one_task(stream.into_io());
+        let shared = Arc::new(Connection { listener: self, peer: peer.clone(), calls: calls.clone() });
         let service = hyper::service::service_fn(|request| route(Arc::clone(&shared), request));
-        let builder = builder();
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        pin_mut!(connection);
+        let builder = builder(calls);
+        let mut connection = turns.run(builder.serve_connection(TokioIo::new(io), service));
         let served = tokio::select! {
             biased;
-            served = connection.as_mut() => served,
+            served = &mut connection => served,
             () = stopping.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                connection.connection().graceful_shutdown();
                 match tokio::time::timeout(DRAIN_TIME_MAX, connection).await {
                     Ok(served) => served,
                     Err(_) => return,
@@ -103,12 +103,16 @@ impl ClientListener {
     }
 }
 
+/// What the requests of a connection share.
+struct Connection {
+    listener: ClientListener,
+    peer: GrpcPeer,
+    calls: Calls,
+}
+
 /// Answers one request of a connection.
-async fn route(
-    connection: Arc<(ClientListener, GrpcPeer)>,
-    mut request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    let (listener, peer) = &*connection;
+async fn route(connection: Arc<Connection>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let Connection { listener, peer, calls } = &*connection;
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_grpc = content_type.is_some_and(|value| value.starts_with("application/grpc"));
     if let (true, Some((services, routes))) = (is_grpc, &listener.grpc) {
@@ -118,6 +122,7 @@ async fn route(
         if let Some(method) = direct_method(request.uri().path()) {
             return Ok(services.call_directly(method, request).await);
         }
+        request.extensions_mut().insert(calls.clone());
         return routes.clone().call(request).await;
     }
     // Boxed, so that each call's task does not have room for it.
@@ -149,8 +154,8 @@ fn allow_origins(headers: &mut http::HeaderMap) {
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(calls: Calls) -> auto::Builder<Calls> {
+    let mut builder = auto::Builder::new(calls);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HTTP1_HEADER_TIME_MAX);
     builder
         .http2()

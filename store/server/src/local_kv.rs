@@ -7,7 +7,11 @@ use keelstone_raft::RaftError;
 use keelstone_store_client::{EtcdKv, KvError, WatchStream};
 use tokio::sync::mpsc;
 
-use crate::{auth::Credentials, member::Member, watch};
+use crate::{
+    auth::Credentials,
+    member::Member,
+    watch::{self, Tasks},
+};
 
 /// The store in the same process: the gRPC services without gRPC.
 pub(crate) struct LocalKv {
@@ -78,8 +82,9 @@ impl EtcdKv for LocalKv {
                 yield asking(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
             }
         };
+        let tasks = Tasks::OfTheirOwn(self.member.env.clone());
         let mut responses =
-            Box::pin(watch::start(Arc::clone(&self.member), Box::pin(requests), Credentials::INTERNAL, true));
+            Box::pin(watch::start(Arc::clone(&self.member), tasks, Box::pin(requests), Credentials::INTERNAL, true));
         let stream = async_stream::stream! {
             while let Some(response) = responses.next().await {
                 let ended = !matches!(&response, Ok(response) if !response.canceled);

@@ -7,6 +7,10 @@ use keelstone_etcd_api::pb::{
 
 use crate::{client::Connection, constants::PAGE_KEYS, Failure, Outcome};
 
+const PUT: &str = "/etcdserverpb.KV/Put";
+const RANGE: &str = "/etcdserverpb.KV/Range";
+const TXN: &str = "/etcdserverpb.KV/Txn";
+
 /// A row of pseudo-random numbers (xorshift64*), the same in each run.
 pub struct Numbers(u64);
 
@@ -43,14 +47,16 @@ pub fn end_of(prefix: &str) -> Bytes {
 }
 
 pub async fn put(connection: &Connection, key: Bytes, value: Bytes) -> Outcome<i64> {
-    let answer = connection.kv().put(PutRequest { key, value, ..Default::default() }).await?;
-    Ok(answer.into_inner().header.map_or(0, |header| header.revision))
+    let request = PutRequest { key, value, ..Default::default() };
+    let answer: pb::PutResponse = connection.unary.call(PUT, &request).await?;
+    Ok(answer.header.map_or(0, |header| header.revision))
 }
 
 /// Reads one key; returns its modification revision, 0 if there is none.
 pub async fn get(connection: &Connection, key: Bytes, serializable: bool) -> Outcome<i64> {
-    let answer = connection.kv().range(RangeRequest { key, serializable, ..Default::default() }).await?;
-    Ok(answer.into_inner().kvs.first().map_or(0, |kv| kv.mod_revision))
+    let request = RangeRequest { key, serializable, ..Default::default() };
+    let answer: pb::RangeResponse = connection.unary.call(RANGE, &request).await?;
+    Ok(answer.kvs.first().map_or(0, |kv| kv.mod_revision))
 }
 
 /// Writes if the key was last changed at `expected` (0 = does not exist), else reads it: how Kubernetes writes.
@@ -70,7 +76,7 @@ pub async fn update(connection: &Connection, key: Bytes, value: Bytes, expected:
         success: vec![pb::RequestOp { request: Some(Request::RequestPut(put)) }],
         failure: vec![pb::RequestOp { request: Some(Request::RequestRange(get)) }],
     };
-    let answer = connection.kv().txn(request).await?.into_inner();
+    let answer: pb::TxnResponse = connection.unary.call(TXN, &request).await?;
     if answer.succeeded {
         return Ok(answer.header.map_or(0, |header| header.revision));
     }
@@ -90,7 +96,7 @@ pub async fn list(connection: &Connection, prefix: &str) -> Outcome<usize> {
     };
     let mut keys = 0;
     loop {
-        let page = connection.kv().range(request.clone()).await?.into_inner();
+        let page: pb::RangeResponse = connection.unary.call(RANGE, &request).await?;
         keys += page.kvs.len();
         let Some(last) = page.kvs.last().filter(|_| page.more) else { return Ok(keys) };
         request.key = [&last.key[..], &[0]].concat().into();

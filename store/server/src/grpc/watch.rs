@@ -5,7 +5,11 @@ use keelstone_etcd_api::pb::{self, watch_server::Watch};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{Services, StreamCount};
-use crate::{auth::Credentials, method::Method, watch};
+use crate::{
+    auth::Credentials,
+    method::Method,
+    watch::{self, Tasks},
+};
 
 #[tonic::async_trait]
 impl Watch for Services {
@@ -16,6 +20,7 @@ impl Watch for Services {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let mut count = StreamCount::start(&self.member, Method::Watch);
+        let tasks = Tasks::of(request.extensions(), &self.member.env);
         let (credentials, requests) = Credentials::split(request);
         let require_leader = match self.check(Method::Watch, &credentials) {
             Ok(wanted) => wanted,
@@ -26,7 +31,7 @@ impl Watch for Services {
             let request = requests.message().await.ok().flatten()?;
             Some((request, requests))
         });
-        let responses = watch::start(Arc::clone(&self.member), Box::pin(requests), credentials, require_leader);
+        let responses = watch::start(Arc::clone(&self.member), tasks, Box::pin(requests), credentials, require_leader);
         let counted = async_stream::stream! {
             let mut code = Code::Ok;
             for await response in responses {

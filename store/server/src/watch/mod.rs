@@ -7,6 +7,8 @@ mod access;
 mod fragment;
 mod session;
 mod task;
+mod tasks;
 
 pub(crate) use access::WatchAccess;
 pub(crate) use session::start;
+pub(crate) use tasks::Tasks;

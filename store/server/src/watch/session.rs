@@ -1,6 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{atomic::Ordering::Relaxed, Arc},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     access::{reason, WatchAccess},
     task::{compacted_reason, Control, Report, WatchTask},
+    tasks::{Counted, Tasks},
 };
 use crate::{
     auth::Credentials,
@@ -31,6 +32,7 @@ const NO_WATCH_ID: i64 = -1;
 /// at shutdown and, with `require_leader`, when the cluster has no leader for a while.
 pub(crate) fn start<R>(
     member: Arc<Member>,
+    tasks: Tasks,
     requests: R,
     credentials: Credentials,
     require_leader: bool,
@@ -41,9 +43,9 @@ where
     let (out, mut responses) = mpsc::channel(WATCH_RESPONSES_QUEUED_MAX);
     let (end, mut ended) = oneshot::channel();
     let (reports, received) = mpsc::channel(WATCH_RESPONSES_QUEUED_MAX);
-    let env = member.env.clone();
     let session = Session {
         credentials,
+        tasks: tasks.clone(),
         member,
         out,
         reports,
@@ -52,7 +54,7 @@ where
         round: None,
         round_again: false,
     };
-    env.spawn(session.run(requests, received, require_leader, end));
+    tasks.spawn(session.run(requests, received, require_leader, end));
     async_stream::stream! {
         while let Some(response) = responses.recv().await {
             yield Ok(response);
@@ -67,6 +69,7 @@ where
 /// The state of one stream.
 struct Session {
     credentials: Credentials,
+    tasks: Tasks,
     member: Arc<Member>,
     out: mpsc::Sender<pb::WatchResponse>,
     reports: mpsc::Sender<Report>,
@@ -94,7 +97,7 @@ impl Session {
     ) where
         R: Stream<Item = pb::WatchRequest> + Send + Unpin,
     {
-        self.member.metrics.watch_streams.fetch_add(1, Relaxed);
+        let _counted = Counted::new(&self.member, |metrics| &metrics.watch_streams);
         let (member, out) = (Arc::clone(&self.member), self.out.clone());
         let error = tokio::select! {
             biased;
@@ -104,7 +107,6 @@ impl Session {
             () = self.serve(requests, received) => None,
         };
         self.watches.values().for_each(|control| control.cancel.cancel());
-        member.metrics.watch_streams.fetch_sub(1, Relaxed);
         if let Some(error) = error {
             // A reader that is gone does not care. The queue closes when the last watch has gone.
             let _ = end.send(error);
@@ -195,7 +197,7 @@ impl Session {
             reports: self.reports.clone(),
         };
         let interval = request.progress_notify.then_some(self.member.limits.watch_progress_interval);
-        self.member.env.spawn(task.run(interval));
+        self.tasks.spawn(task.run(interval));
     }
 
     /// The lowest id from the last one on that no client has taken.

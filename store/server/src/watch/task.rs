@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     access::{reason, WatchAccess},
     fragment::split,
+    tasks::Counted,
 };
 use crate::{constants::WATCH_FRAGMENT_BYTES, member::Member};
 
@@ -54,14 +55,13 @@ impl WatchTask {
     /// says after each interval how far it is.
     pub async fn run(mut self, progress_interval: Option<Duration>) {
         let cancelled = self.control.cancel.clone();
-        self.member.metrics.watchers.fetch_add(1, Relaxed);
+        let _counted = Counted::new(&self.member, |metrics| &metrics.watchers);
         // Wherever it waits, be it for a client that does not read, a cancelled watch is gone at once.
         let ended = tokio::select! {
             biased;
             () = cancelled.cancelled() => false,
             () = self.pass_on(progress_interval) => true,
         };
-        self.member.metrics.watchers.fetch_sub(1, Relaxed);
         if ended {
             // A session that is gone does not care.
             let _ = self.reports.send(Report::Ended { id: self.id }).await;
