@@ -48,6 +48,8 @@ struct State {
     joining: BTreeSet<String>,
     /// What members can do that run as an older release.
     old: BTreeMap<String, u32>,
+    /// Members whose process was ended from outside: what they said last is no longer so.
+    ended: BTreeSet<String>,
 }
 
 #[derive(Clone)]
@@ -70,7 +72,7 @@ impl Members {
         let (orders, mut received) = mpsc::channel(ORDERS_QUEUED_MAX);
         let (mvcc, raft) = (Arc::clone(store.mvcc()), store.raft().clone());
         let member = Member { mvcc, status: status.clone(), raft: raft.clone(), orders };
-        self.state().members.insert(name.to_owned(), member);
+        self.state().begins(name, member);
         shared.saw("member_starts");
         let mut led = false;
         loop {
@@ -98,7 +100,7 @@ impl Members {
 
     /// Asks the member that calls itself leader.
     pub fn order_leader(&self, order: Order) {
-        if let Some(leader) = self.state().leader() {
+        if let Some((_, leader)) = self.state().leader() {
             // A queue that is full has enough to do.
             let _ = leader.orders.try_send(order);
         }
@@ -113,15 +115,18 @@ impl Members {
 
     /// Who calls itself leader in the newest term.
     pub fn leader(&self) -> Option<String> {
-        let state = self.state();
-        let leaders = state.members.iter().filter(|(_, member)| member.status.borrow().is_leader());
-        leaders.max_by_key(|(_, member)| member.status.borrow().term).map(|(name, _)| name.clone())
+        self.state().leader().map(|(name, _)| name.clone())
     }
 
     /// The committed membership as the member that calls itself leader sees it; `None` while it changes.
     pub fn leaders_view(&self) -> Option<RaftStatus> {
-        let status = self.state().leader()?.status.borrow().clone();
+        let status = self.state().leader()?.1.status.borrow().clone();
         (status.membership_index <= status.committed).then_some(status)
+    }
+
+    /// This host's process was ended.
+    pub fn note_end(&self, host: &str) {
+        self.state().ended.insert(host.to_owned());
     }
 
     /// From now on this host's member joins the running cluster, if its disk is empty.
@@ -197,10 +202,17 @@ impl Members {
 }
 
 impl State {
-    /// The newest one that calls itself leader: those that are down may have done so last.
-    fn leader(&self) -> Option<&Member> {
-        let leaders = self.members.values().filter(|member| member.status.borrow().is_leader());
-        leaders.max_by_key(|member| member.status.borrow().term)
+    fn begins(&mut self, name: &str, member: Member) {
+        self.ended.remove(name);
+        self.members.insert(name.to_owned(), member);
+    }
+
+    /// Who calls itself leader in the newest term. One that is down may have done so last, which says nothing.
+    fn leader(&self) -> Option<(&String, &Member)> {
+        let running = self.members.iter().filter(|(name, _)| !self.ended.contains(*name));
+        running
+            .filter(|(_, member)| member.status.borrow().is_leader())
+            .max_by_key(|(_, member)| member.status.borrow().term)
     }
 }
 

@@ -19,6 +19,9 @@ const PREFIX: &str = "large/";
 const LOADING_CLIENTS: usize = 1_000;
 /// Before memory and disk are looked at.
 const REST: Duration = Duration::from_secs(10);
+/// How often, and after which pause, a put that is refused is tried again.
+const TRIES_MAX: usize = 100;
+const TRY_PAUSE: Duration = Duration::from_millis(100);
 const MIB: f64 = (1 << 20) as f64;
 
 #[derive(Default)]
@@ -87,12 +90,23 @@ async fn write_all(cluster: &Cluster, keys: std::ops::Range<u64>) -> Outcome<()>
         let end = keys.end;
         async move {
             for n in (first..end).step_by(LOADING_CLIENTS) {
-                put(&connection, key(PREFIX, n), value(VALUE_BYTES, n)).await?;
+                put_at_last(&connection, n).await?;
             }
             Ok::<(), Failure>(())
         }
     });
     futures::future::try_join_all(clients).await.map(drop)
+}
+
+/// Puts a key; asks again if it is refused, as both systems do while a member lags behind.
+async fn put_at_last(connection: &Connection, n: u64) -> Outcome<()> {
+    for _ in 0..TRIES_MAX {
+        if put(connection, key(PREFIX, n), value(VALUE_BYTES, n)).await.is_ok() {
+            return Ok(());
+        }
+        sleep(TRY_PAUSE).await;
+    }
+    put(connection, key(PREFIX, n), value(VALUE_BYTES, n)).await.map(drop)
 }
 
 /// Makes a third of the data obsolete, then compares puts beside nothing with puts beside its removal.

@@ -200,6 +200,7 @@ impl Nemesis {
         if !self.down.contains_key(host) {
             sim.crash(host);
             self.hosts[host].disk.process_ended();
+            self.members.note_end(host);
             self.crashes.push((sim.elapsed(), host.to_owned()));
         }
         self.down.insert(host.to_owned(), until);
