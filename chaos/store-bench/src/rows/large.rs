@@ -19,8 +19,8 @@ const PREFIX: &str = "large/";
 const LOADING_CLIENTS: usize = 1_000;
 /// Before memory and disk are looked at.
 const REST: Duration = Duration::from_secs(10);
-/// How often, and after which pause, a put that is refused is tried again.
-const TRIES_MAX: usize = 100;
+/// How often a put is tried, and the pause after it was refused.
+const TRIES_MAX: usize = 101;
 const TRY_PAUSE: Duration = Duration::from_millis(100);
 const MIB: f64 = (1 << 20) as f64;
 
@@ -98,15 +98,16 @@ async fn write_all(cluster: &Cluster, keys: std::ops::Range<u64>) -> Outcome<()>
     futures::future::try_join_all(clients).await.map(drop)
 }
 
-/// Puts a key; asks again if it is refused, as both systems do while a member lags behind.
+/// Puts a key; asks again if it is refused, as by a member that lags behind.
 async fn put_at_last(connection: &Connection, n: u64) -> Outcome<()> {
-    for _ in 0..TRIES_MAX {
-        if put(connection, key(PREFIX, n), value(VALUE_BYTES, n)).await.is_ok() {
-            return Ok(());
+    let mut tries = 1;
+    loop {
+        match put(connection, key(PREFIX, n), value(VALUE_BYTES, n)).await {
+            Err(_) if tries < TRIES_MAX => tries += 1,
+            end => return end.map(drop),
         }
         sleep(TRY_PAUSE).await;
     }
-    put(connection, key(PREFIX, n), value(VALUE_BYTES, n)).await.map(drop)
 }
 
 /// Makes a third of the data obsolete, then compares puts beside nothing with puts beside its removal.
