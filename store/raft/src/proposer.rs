@@ -184,9 +184,11 @@ fn unknown(batch: Vec<Pending>, why: &str) -> Vec<Pending> {
     Vec::new()
 }
 
-/// Ends those whose time is over with `error`; returns the others.
+/// Ends those whose time is over with `error`; returns the others. One that nobody waits for any more is over too:
+/// whoever gave it up may have done something else instead, so it must not be proposed late.
 fn expire(batch: Vec<Pending>, now: Instant, error: &RaftError) -> Vec<Pending> {
-    let (rest, over): (Vec<_>, Vec<_>) = batch.into_iter().partition(|pending| pending.deadline > now);
+    let goes_on = |pending: &Pending| pending.deadline > now && !pending.reply.is_closed();
+    let (rest, over): (Vec<_>, Vec<_>) = batch.into_iter().partition(goes_on);
     for pending in over {
         pending.end(Err(error.clone()));
     }

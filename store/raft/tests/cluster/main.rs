@@ -172,6 +172,27 @@ fn without_a_quorum_reads_and_writes_end_in_an_error() {
 }
 
 #[test]
+fn a_write_that_its_caller_gave_up_before_anybody_took_it_is_not_done_later() {
+    let mut cluster = Cluster::start(3, Limits::default());
+    let survivor = cluster.follower();
+    // It would find a leader in time.
+    cluster.member(survivor).crash();
+    cluster.member(survivor).config_mut().timing.request_max = Duration::from_secs(30);
+    cluster.member(survivor).start();
+    cluster.put_surely(survivor, "before", "x");
+    let others: Vec<u64> = cluster.up().map(|member| member.id()).filter(|id| *id != survivor).collect();
+    others.iter().for_each(|id| cluster.member(*id).crash());
+    let node = cluster.member(survivor).node();
+    let put = Op::Put(pb::PutRequest { key: "given up".into(), value: "y".into(), ..Default::default() });
+    let given_up = async { tokio::time::timeout(Duration::from_millis(500), node.propose(put)).await };
+    assert!(cluster.run(given_up).is_err(), "there is no quorum that could have answered");
+    others.iter().for_each(|id| cluster.member(*id).start());
+    cluster.put_surely(survivor, "after", "z");
+    pause(Duration::from_millis(500));
+    assert_eq!(cluster.get(survivor, "given up").unwrap(), None);
+}
+
+#[test]
 fn a_leader_that_shuts_down_hands_over() {
     let mut cluster = Cluster::start(3, Limits::default());
     let leader = cluster.leader();
