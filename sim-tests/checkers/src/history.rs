@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::Ending;
+
 /// What a client asked for. Every written value is written once in a history, so that a value names its write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,6 +53,17 @@ pub enum Outcome {
     Failed { error: String },
     /// Perhaps carried out, perhaps later.
     Unknown { error: String },
+}
+
+impl Outcome {
+    /// No more than how it ended.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Self::Failed { .. } => Ending::Failed,
+            Self::Unknown { .. } => Ending::Unknown,
+            _ => Ending::Ok,
+        }
+    }
 }
 
 /// A call with its times. Times are of one clock for all clients.

@@ -14,11 +14,13 @@ pub mod identity;
 pub mod leadership;
 pub mod lease;
 pub mod linearizability;
+mod list_client;
 pub mod lock;
 pub mod mirror;
 pub mod node_times;
 pub mod objects;
 pub mod overcommit;
+mod register_client;
 pub mod replicas;
 pub mod rest;
 pub mod rewind;
@@ -31,6 +33,8 @@ pub mod watch_prev_kv;
 
 pub use ending::{Ended, Ending};
 pub use history::{Call, Event, History, Operation, Outcome};
+pub use list_client::ListClient;
+pub use register_client::RegisterClient;
 
 /// A broken invariant, told so that a person can follow it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -48,12 +48,7 @@ impl Effort {
 
     /// Counts an operation, and adds what the client knows of it to the event hash.
     pub fn count(&self, outcome: &Outcome, text: &str) {
-        let ending = match outcome {
-            Outcome::Failed { .. } => Ending::Failed,
-            Outcome::Unknown { .. } => Ending::Unknown,
-            _ => Ending::Ok,
-        };
-        self.count_ending(&ending, text);
+        self.count_ending(&outcome.ending(), text);
     }
 
     /// As [`Effort::count`], for calls that tell no more than how they ended.

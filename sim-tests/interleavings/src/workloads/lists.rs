@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use keelstone_checkers::{
     append_list::{self, Step, Txn},
-    Ending, Event, Violation,
+    Ending, Event, ListClient, Violation,
 };
+use keelstone_env::Random;
 use keelstone_world::SeededRandom;
 use tokio::task::JoinHandle;
 
@@ -36,16 +37,15 @@ impl Workload for Lists {
 }
 
 async fn run(id: u32, client: Client, random: SeededRandom, txns: Arc<Mutex<Vec<Txn>>>, load: Load) {
-    let mut appended = 0;
+    let mut lists = ListClient::new(id, (0..KEYS).map(|key| format!("list/{key}")), 70);
     while load.goes_on() {
         think(&random, THINK_MS_MAX).await;
-        let keys: Vec<String> = (0..KEYS).filter(|_| random.chance(70)).map(|key| format!("list/{key}")).collect();
+        let keys = lists.next_keys(|bound| random.below(bound));
         if keys.is_empty() {
             continue;
         }
-        let appends: Vec<bool> = keys.iter().map(|_| random.chance(50)).collect();
         let (start_us, mut steps) = (moment_us(), Vec::new());
-        let ended = carry_out(&client, id, &mut appended, &keys, &appends, &mut steps).await;
+        let ended = carry_out(&client, &mut lists, &keys, &mut steps).await;
         let ending = ended.unwrap_or_else(|error| error.ending());
         if ending == Ending::Unknown {
             client.go_on();
@@ -59,26 +59,19 @@ async fn run(id: u32, client: Client, random: SeededRandom, txns: Arc<Mutex<Vec<
 /// Reads the keys one after the other, then writes, or only looks, if nothing of them has changed since.
 async fn carry_out(
     client: &Client,
-    id: u32,
-    appended: &mut u64,
-    keys: &[String],
-    appends: &[bool],
+    lists: &mut ListClient,
+    keys: &[(String, bool)],
     steps: &mut Vec<Step>,
 ) -> Result<Ending, CallError> {
     let (mut guards, mut puts) = (Vec::new(), Vec::new());
-    for (key, append) in keys.iter().zip(appends) {
+    for (key, appends) in keys {
         // Nothing was written yet: a read that failed ends the transaction without effect.
         let Ok(read) = client.range(get(key)).await else { return Ok(Ending::Failed) };
         let found = read.kvs.first();
         let value = found.map(|kv| text(&kv.value)).unwrap_or_default();
-        let list = value.split(',').filter_map(|element| element.parse().ok()).collect();
-        steps.push(Step::Read { key: key.clone(), list });
         guards.push((key.as_str(), found.map_or(0, |kv| kv.mod_revision)));
-        if *append {
-            *appended += 1;
-            let element = u64::from(id) * 1_000_000 + *appended;
-            steps.push(Step::Append { key: key.clone(), element });
-            puts.push(put(key, &format!("{value},{element}")));
+        if let Some(longer) = lists.take(key, &value, *appends, steps) {
+            puts.push(put(key, &longer));
         }
     }
     let (_, done) = write(client, guarded(&guards, puts)).await?;

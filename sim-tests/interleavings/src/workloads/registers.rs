@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use keelstone_checkers::{durability, linearizability, Call, Ending, Event, History, Operation, Outcome, Violation};
+use keelstone_checkers::{
+    durability, linearizability, Call, Ending, Event, History, Operation, Outcome, RegisterClient, Violation,
+};
 use keelstone_env::Random;
 use keelstone_etcd_api::pb;
 use keelstone_mvcc::Op;
@@ -39,39 +41,15 @@ impl Workload for Registers {
 }
 
 async fn run(id: u32, client: Client, random: SeededRandom, history: Arc<Mutex<History>>, load: Load) {
-    let mut writes = 0;
-    // What this client last learned of each key's modification revision.
-    let mut known = vec![0; KEYS as usize];
+    let mut registers = RegisterClient::new(id, (0..KEYS).map(|key| format!("register/{key}")));
     while load.goes_on() {
         think(&random, THINK_MS_MAX).await;
-        let index = random.below(KEYS) as usize;
-        let key = format!("register/{index}");
-        let call = match random.below(10) {
-            0..=3 => Call::Read { key },
-            kind => {
-                writes += 1;
-                let value = format!("{id}-{writes}");
-                match kind {
-                    4..=6 => Call::Write { key, value },
-                    7 | 8 => Call::CompareAndSet { key, expected: known[index], value },
-                    _ => Call::Delete { key },
-                }
-            }
-        };
+        let call = registers.next_call(|bound| random.below(bound));
         let start_us = moment_us();
         let outcome = carry_out(&client, &call).await.unwrap_or_else(judge);
         let end_us = moment_us();
-        known[index] = match (&call, &outcome) {
-            (_, Outcome::Read { mod_revision, .. }) => *mod_revision,
-            (Call::Write { .. } | Call::CompareAndSet { .. }, Outcome::Written { revision }) => *revision,
-            (Call::Delete { .. }, Outcome::Written { .. }) => 0,
-            (_, _) => known[index],
-        };
-        let ending = match &outcome {
-            Outcome::Failed { .. } => Ending::Failed,
-            Outcome::Unknown { .. } => Ending::Unknown,
-            _ => Ending::Ok,
-        };
+        registers.learn(&call, &outcome);
+        let ending = outcome.ending();
         let operation = Operation { client: id, start_us, end_us, call, outcome };
         load.ended(&ending, &format!("{operation:?}"));
         history.lock().expect("no panic while locked").operations.push(operation);

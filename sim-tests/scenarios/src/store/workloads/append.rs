@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use keelstone_checkers::{
     append_list::{self, Step, Txn},
-    Ending, Violation,
+    Ending, ListClient, Violation,
 };
+use keelstone_env::Random;
 use keelstone_etcd_api::pb::request_op::Request;
 use keelstone_store_client::{EtcdKv, GrpcKv, KvError};
 use keelstone_world::SeededRandom;
@@ -46,17 +47,16 @@ impl Workload for Append {
 }
 
 async fn run(client: u32, kv: GrpcKv, random: SeededRandom, txns: Arc<Mutex<Vec<Txn>>>, clients: Clients) {
-    let mut appended = 0;
+    let mut lists = ListClient::new(client, (0..KEYS).map(|key| format!("append/{key}")), 60);
     while clients.effort.goes_on() {
         clients.think(&random, THINK_MS_MAX).await;
-        let keys: Vec<String> = (0..KEYS).filter(|_| random.chance(60)).map(|key| format!("append/{key}")).collect();
+        let keys = lists.next_keys(|bound| random.below(bound));
         if keys.is_empty() {
             continue;
         }
-        let appends: Vec<bool> = keys.iter().map(|_| random.chance(50)).collect();
         let start_us = moment_us();
         let mut steps = Vec::new();
-        let ended = carry_out(&kv, client, &mut appended, &keys, &appends, &mut steps).await;
+        let ended = carry_out(&kv, &mut lists, &keys, &mut steps).await;
         let ending = ended.unwrap_or_else(|error| ending(&error));
         let txn = Txn { client, start_us, end_us: moment_us(), steps, ending };
         clients.effort.count_ending(&txn.ending, &format!("{txn:?}"));
@@ -67,28 +67,22 @@ async fn run(client: u32, kv: GrpcKv, random: SeededRandom, txns: Arc<Mutex<Vec<
 /// Reads all keys at one revision, then writes if nothing has changed since.
 async fn carry_out(
     kv: &GrpcKv,
-    client: u32,
-    appended: &mut u64,
-    keys: &[String],
-    appends: &[bool],
+    lists: &mut ListClient,
+    keys: &[(String, bool)],
     steps: &mut Vec<Step>,
 ) -> Result<Ending, KvError> {
-    let read = match read_all(kv, keys).await {
+    let names: Vec<String> = keys.iter().map(|(key, _)| key.clone()).collect();
+    let read = match read_all(kv, &names).await {
         Ok((found, _)) => found,
         // Nothing was written yet.
         Err(_) => return Ok(Ending::Failed),
     };
     let (mut compares, mut writes) = (Vec::new(), Vec::new());
-    for (i, (key, found)) in keys.iter().zip(&read).enumerate() {
+    for ((key, appends), found) in keys.iter().zip(&read) {
         let value = found.as_ref().map(|kv| text(&kv.value)).unwrap_or_default();
-        let list = value.split(',').filter_map(|element| element.parse().ok()).collect();
-        steps.push(Step::Read { key: key.clone(), list });
         compares.push(modified_at(key, found.as_ref().map_or(0, |kv| kv.mod_revision)));
-        if appends[i] {
-            *appended += 1;
-            let element = u64::from(client) * 1_000_000 + *appended;
-            steps.push(Step::Append { key: key.clone(), element });
-            writes.push(op(Request::RequestPut(put(key, &format!("{value},{element}")))));
+        if let Some(longer) = lists.take(key, &value, *appends, steps) {
+            writes.push(op(Request::RequestPut(put(key, &longer))));
         }
     }
     if writes.is_empty() {

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use keelstone_checkers::{durability, linearizability, Call, Event, History, Operation, Outcome, Violation};
+use keelstone_checkers::{
+    durability, linearizability, Call, Event, History, Operation, Outcome, RegisterClient, Violation,
+};
 use keelstone_env::Random;
 use keelstone_etcd_api::pb;
 use keelstone_store_client::{EtcdKv, GrpcKv, KvError};
@@ -55,34 +57,14 @@ impl Workload for Registers {
 
 /// One client: operations one after the other until the run has enough of them.
 async fn run(id: u32, kv: GrpcKv, random: SeededRandom, history: Arc<Mutex<History>>, clients: Clients) {
-    let mut writes = 0;
-    // What this client last learned of each key's modification revision.
-    let mut known = vec![0; KEYS as usize];
+    let mut registers = RegisterClient::new(id, (0..KEYS).map(|key| format!("{LOG_FIRST}{key}")));
     while clients.effort.goes_on() {
         clients.think(&random, THINK_MS_MAX).await;
-        let index = random.below(KEYS) as usize;
-        let key = format!("{LOG_FIRST}{index}");
-        let call = match random.below(10) {
-            0..=3 => Call::Read { key },
-            kind => {
-                writes += 1;
-                let value = format!("{id}-{writes}");
-                match kind {
-                    4..=6 => Call::Write { key, value },
-                    7 | 8 => Call::CompareAndSet { key, expected: known[index], value },
-                    _ => Call::Delete { key },
-                }
-            }
-        };
+        let call = registers.next_call(|bound| random.below(bound));
         let start_us = moment_us();
         let outcome = carry_out(&kv, &call).await.unwrap_or_else(|error| judge(&error));
         let end_us = moment_us();
-        known[index] = match (&call, &outcome) {
-            (_, Outcome::Read { mod_revision, .. }) => *mod_revision,
-            (Call::Write { .. } | Call::CompareAndSet { .. }, Outcome::Written { revision }) => *revision,
-            (Call::Delete { .. }, Outcome::Written { .. }) => 0,
-            (_, _) => known[index],
-        };
+        registers.learn(&call, &outcome);
         let operation = Operation { client: id, start_us, end_us, call, outcome };
         clients.effort.count(&operation.outcome, &format!("{operation:?}"));
         history.lock().expect("no panic while locked").operations.push(operation);
