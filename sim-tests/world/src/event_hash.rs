@@ -49,7 +49,7 @@ impl EventHash {
         state.begin();
         let now = elapsed();
         let _ = write!(state, "{} {}", now.as_nanos(), event.metadata().target());
-        event.record(&mut Fields(&mut state));
+        event.record(&mut Fields { state: &mut state, repeats: false });
         state.end();
     }
 
@@ -83,16 +83,26 @@ impl std::fmt::Write for State {
     }
 }
 
-struct Fields<'a>(&'a mut State);
+struct Fields<'a> {
+    state: &'a mut State,
+    /// The event is about a message whose content was told when it was sent.
+    repeats: bool,
+}
 
 impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
-        let _ = write!(self.0, " {}=", field.name());
-        let _ = self.0.write_str(value);
+        let _ = write!(self.state, " {}=", field.name());
+        let _ = self.state.write_str(value);
     }
 
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        let _ = write!(self.0, " {}={value:?}", field.name());
+        match field.name() {
+            // The text of a segment is long, and the same in each of its events.
+            "protocol" if self.repeats => return,
+            "message" => self.repeats = matches!(format!("{value:?}").as_str(), "Delivered" | "Recv"),
+            _ => {}
+        }
+        let _ = write!(self.state, " {}={value:?}", field.name());
     }
 }
 

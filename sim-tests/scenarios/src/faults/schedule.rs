@@ -26,6 +26,7 @@ pub fn draw(seed: u64, hosts: &Hosts) -> Vec<Fault> {
             Kind::Partition,
             Kind::Partition,
             Kind::IsolateLeader,
+            Kind::IsolateLeader,
             Kind::OneWay,
             Kind::Hold,
             Kind::Reorder,

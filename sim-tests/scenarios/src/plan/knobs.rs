@@ -4,6 +4,7 @@ use keelstone_env::Random;
 use keelstone_raft::Limits;
 use keelstone_world::SeededRandom;
 
+const USUAL_NODES: u64 = 3;
 const USUAL_WINDOW: u64 = keelstone_mvcc::constants::WATCH_WINDOW_EVENTS_MAX as u64;
 const USUAL_BATCH: u64 = keelstone_mvcc::constants::WATCH_BATCH_EVENTS_MAX as u64;
 
@@ -34,8 +35,12 @@ pub struct Knobs {
     pub far_api: u64,
     /// 1: after the faults one worker goes away for a while.
     pub node_loss: u64,
-    /// 1: the Deployment is neither scaled nor updated, only robbed of pods.
+    /// 1: the Deployment is neither scaled nor updated, only robbed of pods; 2: it is left alone.
     pub web_steady: u64,
+    /// Nodes of the stack.
+    pub nodes: u64,
+    /// 1: masters and nodes keep Kubernetes' periods, which are longer than those of a simulation.
+    pub usual_periods: u64,
     /// Fault points pause or take rare branches at so many of 100 points; 0: none.
     pub points_percent: u64,
 }
@@ -50,7 +55,7 @@ impl Knobs {
             segment_bytes: 4_096 << random.below(8),
             self_flush_one_in: one_of(&[0, 3, 30]),
             compact_ms: one_of(&[0, 2_000, 250]),
-            lease_ttl_s: one_of(&[2, 2, 3, 6]),
+            lease_ttl_s: one_of(&[2, 2, 2, 3, 6]),
             points_percent: one_of(&[0, 15, 40]),
             overtake_percent: one_of(&[0, 10, 40]),
             watch_window_events: one_of(&[1, 20, USUAL_WINDOW]),
@@ -60,6 +65,8 @@ impl Knobs {
             far_api: one_of(&[0, 1]),
             node_loss: one_of(&[0, 0, 1]),
             web_steady: one_of(&[0, 0, 1]),
+            nodes: USUAL_NODES,
+            usual_periods: 0,
         }
     }
 
@@ -82,6 +89,8 @@ impl Knobs {
             far_api: 0,
             node_loss: 0,
             web_steady: 0,
+            nodes: USUAL_NODES,
+            usual_periods: 0,
         }
     }
 
@@ -94,7 +103,7 @@ impl Knobs {
         }
     }
 
-    fn fields(&mut self) -> [(&'static str, &mut u64); 16] {
+    fn fields(&mut self) -> [(&'static str, &mut u64); 18] {
         [
             ("flush_bytes", &mut self.flush_bytes),
             ("flush_ms", &mut self.flush_ms),
@@ -112,6 +121,8 @@ impl Knobs {
             ("far_api", &mut self.far_api),
             ("node_loss", &mut self.node_loss),
             ("web_steady", &mut self.web_steady),
+            ("nodes", &mut self.nodes),
+            ("usual_periods", &mut self.usual_periods),
         ]
     }
 

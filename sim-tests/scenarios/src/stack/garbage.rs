@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keelstone_client::{Client, ClientError, DeleteOptions, DynamicObject, Object};
+use keelstone_client::{Client, ClientError, ClientResult, DeleteOptions, DynamicObject, ListOptions, Object};
 use keelstone_env::Random;
 use keelstone_world::SeededRandom;
 use serde_json::{json, Value};
@@ -17,24 +17,40 @@ const OWNERS: u64 = 4;
 const DEPENDENTS_EACH: u64 = 2;
 const THINK_MS_MAX: u64 = 900;
 
-/// Owners are of two kinds: one that its dependents share, and one whose changes come by another watch than theirs.
 #[derive(Clone, Copy)]
 struct Kind {
     name: &'static str,
+    group: &'static str,
     resource: &'static str,
 }
 
-const CONFIG_MAP: Kind = Kind { name: "ConfigMap", resource: "configmaps" };
-const SECRET: Kind = Kind { name: "Secret", resource: "secrets" };
+impl Kind {
+    fn api_version(self) -> String {
+        if self.group.is_empty() {
+            "v1".to_owned()
+        } else {
+            format!("{}/v1", self.group)
+        }
+    }
+}
+
+const CONFIG_MAP: Kind = Kind { name: "ConfigMap", group: "", resource: "configmaps" };
+/// Owners are of the kind of their dependents, and of others, which come by lists and watches of their own.
+const OWNER_KINDS: [Kind; 4] = [
+    CONFIG_MAP,
+    Kind { name: "Secret", group: "", resource: "secrets" },
+    Kind { name: "ServiceAccount", group: "", resource: "serviceaccounts" },
+    Kind { name: "Role", group: "rbac.authorization.k8s.io", resource: "roles" },
+];
 
 fn object(kind: Kind, name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": kind.name, "metadata": {"name": name, "namespace": "default"}})
+    json!({"apiVersion": kind.api_version(), "kind": kind.name, "metadata": {"name": name, "namespace": "default"}})
 }
 
 fn dependent(name: &str, kind: Kind, owner: &DynamicObject) -> DynamicObject {
     let mut object = object(CONFIG_MAP, name);
     object["metadata"]["ownerReferences"] =
-        json!([{"apiVersion": "v1", "kind": kind.name, "name": owner.name(), "uid": owner.uid()}]);
+        json!([{"apiVersion": kind.api_version(), "kind": kind.name, "name": owner.name(), "uid": owner.uid()}]);
     DynamicObject(object)
 }
 
@@ -42,19 +58,28 @@ pub async fn run(client: Client, random: SeededRandom, effort: Effort) {
     while effort.goes_on() {
         tokio::time::sleep(Duration::from_millis(random.below(THINK_MS_MAX))).await;
         let number = random.below(OWNERS);
-        let (kind, name) = (if number.is_multiple_of(2) { CONFIG_MAP } else { SECRET }, format!("o-{number}"));
+        let (kind, name) = (OWNER_KINDS[number as usize % OWNER_KINDS.len()], format!("o-{number}"));
         if random.chance(60) {
             count(&effort, "own", own(&client, kind, &name).await);
         } else {
-            let deleted = api(&client, "", kind.resource).delete(&name, &DeleteOptions::default()).await;
+            let deleted = api(&client, kind.group, kind.resource).delete(&name, &DeleteOptions::default()).await;
             count(&effort, "delete owner", deleted.map(drop));
         }
     }
 }
 
+/// All objects that may own.
+pub async fn owners(client: &Client) -> ClientResult<Vec<DynamicObject>> {
+    let mut all = Vec::new();
+    for kind in OWNER_KINDS {
+        all.extend(api(client, kind.group, kind.resource).list_all(&ListOptions::default()).await?.items);
+    }
+    Ok(all)
+}
+
 /// Makes the owner if it is not there, and its dependents.
 async fn own(client: &Client, kind: Kind, name: &str) -> Result<(), ClientError> {
-    let owners = api(client, "", kind.resource);
+    let owners = api(client, kind.group, kind.resource);
     let owner = match owners.create(&DynamicObject(object(kind, name))).await {
         Err(error) if error.is_already_exists() => owners.get(name).await?,
         owner => owner?,

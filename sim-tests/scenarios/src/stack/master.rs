@@ -67,6 +67,7 @@ pub fn server_tls(common_name: &str, organizations: &[&str], alpn: &[&str]) -> S
 
 fn config(setup: &MasterSetup) -> MasterConfig {
     let name = &setup.host.name;
+    let usual_periods = setup.knobs.usual_periods > 0;
     let mut store = member::config(name, &setup.names, &setup.knobs);
     store.client_tls = Some(ServerTls { client_certificate_required: true, ..server_tls(name, &[], &[]) });
     let mut api = ApiServerConfig::new(name, SERVICE_ACCOUNT_KEY);
@@ -82,18 +83,22 @@ fn config(setup: &MasterSetup) -> MasterConfig {
         masters: api_addresses(&setup.names, if setup.knobs.far_api > 0 { after(&setup.names, name) } else { name }),
         scheduler_tls: Some(client_tls("system:kube-scheduler", &[])),
         controllers_tls: Some(client_tls("system:kube-controller-manager", &[])),
-        election: ELECTION,
+        election: if usual_periods { Election::default() } else { ELECTION },
         scheduler: SchedulerConfig::default(),
         controllers: ControllersConfig {
-            node_lifecycle: NodeLifecycleConfig {
-                monitor_period: Duration::from_secs(1),
-                grace_period: NODE_GRACE,
-                startup_grace_period: 2 * NODE_GRACE,
-                ..NodeLifecycleConfig::default()
-            },
+            node_lifecycle: if usual_periods { NodeLifecycleConfig::default() } else { node_lifecycle() },
             root_ca: "the cluster's authority".into(),
             ..ControllersConfig::default()
         },
+    }
+}
+
+fn node_lifecycle() -> NodeLifecycleConfig {
+    NodeLifecycleConfig {
+        monitor_period: Duration::from_secs(1),
+        grace_period: NODE_GRACE,
+        startup_grace_period: 2 * NODE_GRACE,
+        ..NodeLifecycleConfig::default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Three whole masters (store, API server, scheduler, controllers), three workers on two hosts, and users: of
+//! Three whole masters (store, API server, scheduler, controllers), three nodes on two hosts, and users: of
 //! ConfigMaps, whose history is checked for linearizability (2), durability (1, 8) and watches (5, 9), and of a
 //! Deployment with a Service, which is scaled, updated, and robbed of pods. Checked besides: equal state (4),
 //! one acting leader (12), replicas (14) and no node overcommitted (15) by the store's own log, and that after
@@ -48,6 +48,7 @@ const CLIENT: &str = "client";
 const MASTERS: usize = 3;
 const API_PORT: u16 = 6443;
 const AGENT_PORT: u16 = 10_250;
+const NODES_MAX: u64 = 100;
 /// Users of ConfigMaps.
 const USERS: u32 = 3;
 /// The load of this scenario goes on for so many times as long: all parts have to start first.
@@ -108,14 +109,16 @@ pub fn run(plan: &Arc<Plan>, shared: &Shared, leaders: &Leaders, report: &mut Re
         let (members, shared) = (members.clone(), shared.clone());
         sim.host(name.as_str(), move || master::serve(setup.clone(), members.clone(), shared.clone()));
     }
-    let workers: Vec<Worker> = (1..=3)
+    let workers: Vec<Worker> = (1..=plan.knobs.nodes.clamp(1, NODES_MAX) as u16)
         .map(|index| Worker { node: format!("node-{index}"), index, machine: HollowMachine::default() })
         .collect();
-    let placed = BTreeMap::from([("w1".to_owned(), workers[..2].to_vec()), ("w2".to_owned(), workers[2..].to_vec())]);
+    let (first, second) = workers.split_at(workers.len().div_ceil(worker_hosts.len()));
+    let placed: BTreeMap<_, _> = worker_hosts.into_iter().zip([first.to_vec(), second.to_vec()]).collect();
     for (name, workers) in &placed {
         let address = sim.lookup(name.as_str());
         let (host, workers) = (hosts[name].clone(), workers.clone());
-        let setup = worker::WorkerSetup { host, address, masters: masters.clone(), workers };
+        let (masters, usual_periods) = (masters.clone(), plan.knobs.usual_periods > 0);
+        let setup = worker::WorkerSetup { host, address, masters, workers, usual_periods };
         let shared = shared.clone();
         sim.host(name.as_str(), move || worker::serve(setup.clone(), shared.clone()));
     }
@@ -179,16 +182,18 @@ impl Scenario {
         settle::wait_until_served(self).await?;
         let skips = self.plan.plant == Some(Plant::SkippedWatch);
         tokio::spawn(configs::follow(self.user(2), self.followed.clone(), self.shared.clone(), skips));
-        tokio::spawn(restarts::run(self.clone()));
+        let runs = |name: &str| self.plan.workloads.iter().any(|drawn| drawn == name);
+        if runs("configs") {
+            tokio::spawn(restarts::run(self.clone()));
+        }
         let compactor = (self.plan.knobs.compact_ms > 0).then(|| tokio::spawn(self.clone().compact_now_and_then()));
-        let mut tasks: Vec<_> = (0..USERS)
+        let mut tasks: Vec<_> = (0..if runs("configs") { USERS } else { 0 })
             .map(|id| {
                 let random = self.random(&format!("user {id}"));
                 let client = self.user(random.below(MASTERS as u64) as usize);
                 tokio::spawn(configs::run(id, client, random, self.history.clone(), self.effort.clone()))
             })
             .collect();
-        let runs = |name: &str| self.plan.workloads.iter().any(|drawn| drawn == name);
         // The end state is checked by its pods: this one always runs.
         let knobs = &self.plan.knobs;
         tasks.push(tokio::spawn(web::run(self.user(1), self.random("web"), knobs.clone(), self.effort.clone())));

@@ -11,7 +11,7 @@ use keelstone_world::EPOCH_UNIX_S;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{configs, node_loss, web, Scenario, API_PORT};
+use super::{configs, garbage, node_loss, web, Scenario, API_PORT};
 use crate::{constants::*, simulation::Stage};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -129,8 +129,8 @@ async fn leftovers(scenario: &Scenario) -> ClientResult<Option<String>> {
         return Ok(Some(format!("the namespace {} is still terminating: {}", leaving.name(), leaving.0["status"])));
     }
     let maps = web::api(&client, "", "configmaps").list_all(&ListOptions::default()).await?.items;
-    let secrets = web::api(&client, "", "secrets").list_all(&ListOptions::default()).await?.items;
-    let uids: BTreeSet<&str> = maps.iter().chain(&secrets).map(Object::uid).collect();
+    let owners = garbage::owners(&client).await?;
+    let uids: BTreeSet<&str> = owners.iter().map(Object::uid).collect();
     let orphan = maps.iter().find(|map| {
         let owner = map.0["metadata"]["ownerReferences"][0]["uid"].as_str();
         owner.is_some_and(|uid| !uids.contains(uid))

@@ -64,6 +64,9 @@ pub async fn run(client: Client, random: SeededRandom, knobs: Knobs, effort: Eff
     let mut step = 0;
     while effort.goes_on() {
         tokio::time::sleep(Duration::from_millis(THINK_MS_MIN + random.below(THINK_MS_MAX))).await;
+        if knobs.web_steady > 1 {
+            continue;
+        }
         step += 1;
         let (what, answer) = match random.below(10) {
             0..=5 if knobs.web_steady > 0 => ("delete pod", delete_a_pod(&client, &random).await),

@@ -32,6 +32,8 @@ pub struct WorkerSetup {
     pub address: IpAddr,
     pub masters: Vec<String>,
     pub workers: Vec<Worker>,
+    /// Heartbeats come as seldom as Kubernetes' do.
+    pub usual_periods: bool,
 }
 
 /// The software of a workers' host.
@@ -55,6 +57,8 @@ pub async fn serve(setup: WorkerSetup, shared: Shared) -> turmoil::Result {
 
 fn config(setup: &WorkerSetup, worker: &Worker) -> AgentConfig {
     let node = &worker.node;
+    let (status_period_s, lease_renew_period_s, lease_duration_s) =
+        if setup.usual_periods { (10, 10, 40) } else { (3, 1, 6) };
     AgentConfig {
         node_name: node.clone(),
         address: setup.address.to_string(),
@@ -70,9 +74,9 @@ fn config(setup: &WorkerSetup, worker: &Worker) -> AgentConfig {
             ephemeral_storage_bytes: 64 << 30,
             pods: keelstone_agent::constants::PODS_MAX,
         },
-        status_period: Duration::from_secs(3),
-        lease_renew_period: Duration::from_secs(1),
-        lease_duration_s: 6,
+        status_period: Duration::from_secs(status_period_s),
+        lease_renew_period: Duration::from_secs(lease_renew_period_s),
+        lease_duration_s,
         server_tls: Some(server_tls(&format!("system:node:{node}"), &["system:nodes"], &["http/1.1"])),
         clock: AgentClock { observe_every: Duration::from_millis(OBSERVE_EVERY_MS) },
     }

@@ -23,8 +23,9 @@ use super::{
 use crate::clock::moment_us;
 
 const CLIENTS: u32 = 2;
-/// Holders that keep their lease alive in time, as long as they can.
-const KEEPERS: u32 = 2;
+/// Holders that keep their lease alive in time, as long as they can: one begins at each member, so that some go on
+/// through the others when the leader is cut off.
+const KEEPERS: u32 = 3;
 /// Steps of one lease at most.
 const STEPS_MAX: u64 = 12;
 /// The store's timers may be fast by 2 %, so a holder may count on so much of its time.
