@@ -29,5 +29,9 @@ pub const STREAM_PAGE_KEYS: usize = 1_024;
 pub const INDEX_BUILD_BATCH_ROWS: usize = 10_000;
 /// What a key of an answer costs in memory beside its bytes, for admission.
 pub const RANGE_KEY_OVERHEAD_BYTES: usize = 160;
-/// Index rows that are remembered for the next write; one whose place another took is looked up.
+/// Keys whose newest version is remembered; one whose place another took is looked up.
 pub const RECENT_ROWS_MAX: usize = 32_768;
+/// Bytes of a value, with its key, that is remembered too; a larger one is looked up.
+pub const RECENT_RECORD_BYTES_MAX: usize = 4 << 10;
+/// Bytes of all that is remembered; then values are not, but where they take the place of others.
+pub const RECENT_BYTES_MAX: usize = 16 << 20;

@@ -59,15 +59,18 @@ impl From<ApiError> for ReadError {
     }
 }
 
-/// The key-value written at `at`; `None` if compaction has removed it.
-pub fn find_kv(index: Index<'_>, at: Revision) -> Result<Option<mvccpb::KeyValue>, MvccError> {
-    let row = index.rows.get(Column::Revisions, &record::revision_key(index.generation, at))?;
-    row.map(record::decode_kv).transpose()
+/// The key-value of `key` written at `at`; `None` if compaction has removed it.
+pub fn find_kv(index: Index<'_>, key: &[u8], at: Revision) -> Result<Option<mvccpb::KeyValue>, MvccError> {
+    let record = match index.recent_record(key, at) {
+        Some(record) => Some(record),
+        None => index.rows.get(Column::Revisions, &record::revision_key(index.generation, at))?,
+    };
+    record.map(record::decode_kv).transpose()
 }
 
 /// The key-value of a version that the index knows.
-pub fn kv(index: Index<'_>, version: Version) -> Result<mvccpb::KeyValue, MvccError> {
-    find_kv(index, version.at)?.ok_or_else(missing)
+pub fn kv(index: Index<'_>, key: &[u8], version: Version) -> Result<mvccpb::KeyValue, MvccError> {
+    find_kv(index, key, version.at)?.ok_or_else(missing)
 }
 
 fn missing() -> MvccError {
@@ -145,13 +148,28 @@ pub fn values(
     while !rest.is_empty() {
         let (page, next) = rest.split_at(fitting(rest, VALUES_PAGE_BYTES).min(VALUES_PAGE));
         rest = next;
-        let keys: Vec<Bytes> =
-            page.iter().map(|(_, version)| record::revision_key(index.generation, version.at)).collect();
-        for record in index.rows.get_many(Column::Revisions, &keys)? {
-            kvs.push(record::decode_kv(record.ok_or_else(missing)?)?);
+        for record in records(index, page)? {
+            kvs.push(record::decode_kv(record)?);
         }
     }
     Ok(kvs)
+}
+
+/// The records of some versions: those that are remembered, and all others in one go.
+fn records(index: Index<'_>, page: &[(Bytes, Version)]) -> Result<Vec<Bytes>, ReadError> {
+    let known: Vec<_> = page.iter().map(|(key, version)| index.recent_record(key, version.at)).collect();
+    let unknown = page.iter().zip(&known).filter(|(_, known)| known.is_none());
+    let keys: Vec<_> = unknown.map(|((_, version), _)| record::revision_key(index.generation, version.at)).collect();
+    let mut found = match keys.is_empty() {
+        true => Vec::new(),
+        false => index.rows.get_many(Column::Revisions, &keys)?,
+    }
+    .into_iter();
+    let record = |known: Option<Bytes>| match known {
+        Some(record) => Ok(record),
+        None => found.next().flatten().ok_or_else(|| missing().into()),
+    };
+    known.into_iter().map(record).collect()
 }
 
 /// How many of the first versions' records are about `bytes_max` together; at least one.

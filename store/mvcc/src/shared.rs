@@ -14,7 +14,6 @@ use crate::{
     lease::LeaseObserver,
     load,
     read::{self, ReadError},
-    recent::Recent,
     record,
     view::View,
     watch::Hub,
@@ -45,8 +44,6 @@ pub struct Shared {
 #[derive(Default)]
 pub struct Writer {
     writes: u64,
-    /// What is known of the state that was applied last.
-    pub recent: Recent,
 }
 
 /// `in_use_bytes` is refreshed after so many writes.

@@ -3,7 +3,11 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use bytes::Bytes;
 use keelstone_engine::{Batch, Column, Direction, EngineError, Page, RangeRequest, Snapshot, PAGE_BYTES_MAX};
 
-use crate::{index::rows, recent::Recent};
+use crate::{
+    index::{rows, Version},
+    recent::{Note, Recent},
+    record::{self, Revision},
+};
 
 type Written = BTreeMap<Bytes, Option<Bytes>>;
 
@@ -13,17 +17,17 @@ pub struct Staged {
     base: Arc<dyn Snapshot>,
     /// By column: the new value, or `None` for a deletion.
     written: [Written; Column::ALL.len()],
-    /// Rows of [`Column::Index`] that the base holds.
-    recent: Recent,
+    /// What is known of the base.
+    recent: Arc<Recent>,
 }
 
 impl Staged {
     pub fn new(base: Arc<dyn Snapshot>) -> Self {
-        Self::with_recent(base, Recent::default())
+        Self::with_recent(base, Arc::default())
     }
 
     /// `recent` is what is known of the base.
-    pub fn with_recent(base: Arc<dyn Snapshot>, recent: Recent) -> Self {
+    pub fn with_recent(base: Arc<dyn Snapshot>, recent: Arc<Recent>) -> Self {
         Self { base, written: Default::default(), recent }
     }
 
@@ -35,15 +39,21 @@ impl Staged {
         self.written[column as usize].insert(key, None);
     }
 
-    /// What is known of the state after the writes, which were made by [`Staged::into_batch`].
-    pub fn into_batch_and_recent(mut self) -> (Batch, Recent) {
-        let mut recent = std::mem::take(&mut self.recent);
-        for (row, value) in &self.written[Column::Index as usize] {
-            if rows::is_current(row) {
-                recent.note(row.clone(), value.clone());
-            }
+    /// Lets `recent` know what is about to be written.
+    pub fn note(&self, recent: &Recent) {
+        let rows = self.written[Column::Index as usize].iter().filter(|(row, _)| rows::is_current(row));
+        for (row, version) in rows {
+            let record = version.as_ref().and_then(|version| self.record(row, version));
+            recent.note(&Note { row, version: version.as_deref(), record });
         }
-        (self.into_batch(), recent)
+    }
+
+    /// The record that is written for this version in the row of a key.
+    fn record(&self, row: &[u8], version: &[u8]) -> Option<(Revision, &[u8])> {
+        let at = Version::decode(version).ok()?.at;
+        let key = record::revision_key(*row.first()?, at);
+        let record = self.written[Column::Revisions as usize].get(&key)?.as_deref()?;
+        Some((at, record))
     }
 
     /// One write for each key, whatever happened to it in between.
@@ -107,8 +117,8 @@ impl Snapshot for Staged {
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         match self.written[column as usize].get(key) {
             Some(value) => Ok(value.clone()),
-            None => match self.recent.get(key).filter(|_| column == Column::Index) {
-                Some(value) => Ok(Some(value.clone())),
+            None => match (column == Column::Index).then(|| self.recent.row(key)).flatten() {
+                Some(value) => Ok(Some(value)),
                 None => self.base.get(column, key),
             },
         }

@@ -7,6 +7,7 @@ use keelstone_engine::Snapshot;
 use crate::{
     auth::AuthState,
     index::{Index, KeyCounts},
+    recent::Recent,
     record::{StateRecord, FORMAT_VERSION},
     Applied, LeaseInfo,
 };
@@ -16,6 +17,8 @@ use crate::{
 #[derive(Clone)]
 pub struct View {
     pub snapshot: Arc<dyn Snapshot>,
+    /// Some newest versions, of this state or a newer one.
+    pub recent: Arc<Recent>,
     /// How many keys exist, by bucket.
     pub counts: KeyCounts,
     /// Lease id to TTL in seconds.
@@ -41,6 +44,7 @@ impl View {
         let record = record.unwrap_or(StateRecord { revision: 1, compacted: -1, ..StateRecord::default() });
         Self {
             snapshot,
+            recent: Arc::default(),
             counts: KeyCounts::default(),
             leases: OrdMap::new(),
             alarms: OrdSet::new(),
@@ -82,7 +86,14 @@ impl View {
     }
 
     pub fn index(&self) -> Index<'_> {
-        Index { rows: &*self.snapshot, counts: &self.counts, generation: self.generation, revision: self.revision }
+        Index {
+            rows: &*self.snapshot,
+            counts: &self.counts,
+            recent: &self.recent,
+            is_staged: false,
+            generation: self.generation,
+            revision: self.revision,
+        }
     }
 
     pub fn has_alarm(&self, alarm: keelstone_etcd_api::pb::AlarmType) -> bool {

@@ -75,7 +75,7 @@ fn check_lease(working: &Working, request: &pb::PutRequest) -> Result<(), ApplyE
 pub fn put(working: &mut Working, request: pb::PutRequest) -> Result<pb::PutResponse, ApplyError> {
     let old = working.index().live(&request.key)?;
     let old_kv = match old {
-        Some(version) if request.prev_kv || request.ignore_value => Some(working.kv(version)?),
+        Some(version) if request.prev_kv || request.ignore_value => Some(working.kv(&request.key, version)?),
         _ => None,
     };
     let value = match &old_kv {
@@ -95,8 +95,8 @@ pub fn delete_range(
     let found: Vec<(Bytes, Version)> = working.live(&RangeBounds::new(&request.key, &request.range_end))?;
     let mut prev_kvs: Vec<mvccpb::KeyValue> = Vec::new();
     if request.prev_kv {
-        for (_, version) in &found {
-            prev_kvs.push(working.kv(*version)?);
+        for (key, version) in &found {
+            prev_kvs.push(working.kv(key, *version)?);
         }
     }
     let deleted = found.len() as i64;

@@ -52,9 +52,7 @@ impl From<MvccError> for ApplyError {
 pub fn apply(shared: &Shared, entries: Vec<Entry>) -> Result<Vec<Reply>, MvccError> {
     let mut writer = shared.writer();
     let view = View::clone(&shared.view());
-    // Taken: should anything fail, nothing is known any longer.
-    let recent = std::mem::take(&mut writer.recent).of(&view);
-    let mut working = Working::new(view, recent);
+    let mut working = Working::new(view);
     let mut replies = Vec::with_capacity(entries.len());
     let mut changed = false;
     for entry in entries {
@@ -77,10 +75,11 @@ pub fn apply(shared: &Shared, entries: Vec<Entry>) -> Result<Vec<Reply>, MvccErr
         write_index_apart(shared, &mut writer, &view)?;
     }
     staged.put(Column::Meta, Bytes::from_static(STATE_KEY), record::encode(&view.record()));
-    let (batch, mut recent) = staged.into_batch_and_recent();
-    shared.write(&mut writer, batch)?;
-    recent.settle(&view);
-    writer.recent = recent;
+    staged.note(&view.recent);
+    if let Err(error) = shared.write(&mut writer, staged.into_batch()) {
+        view.recent.forget();
+        return Err(error.into());
+    }
     view.snapshot = shared.engine.snapshot()?;
     let revision = view.revision;
     shared.publish(view);

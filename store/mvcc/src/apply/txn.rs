@@ -110,10 +110,13 @@ fn run(working: &mut Working, branch: Branch) -> Result<pb::TxnResponse, ApplyEr
 fn holds(working: &Working, compare: &pb::Compare) -> Result<bool, ApplyError> {
     let targets_value = compare.target == CompareTarget::Value as i32;
     let mut any = false;
-    for (_, version) in working.live(&RangeBounds::new(&compare.key, &compare.range_end))? {
+    for (key, version) in working.live(&RangeBounds::new(&compare.key, &compare.range_end))? {
         any = true;
-        let order =
-            if targets_value { compare_value(working, compare, version)? } else { compare_number(compare, version) };
+        let order = if targets_value {
+            compare_value(working, compare, &key, version)?
+        } else {
+            compare_number(compare, version)
+        };
         if !matches(compare, order) {
             return Ok(false);
         }
@@ -121,8 +124,13 @@ fn holds(working: &Working, compare: &pb::Compare) -> Result<bool, ApplyError> {
     Ok(any || (!targets_value && matches(compare, compare_number(compare, Version::default()))))
 }
 
-fn compare_value(working: &Working, compare: &pb::Compare, version: Version) -> Result<Ordering, ApplyError> {
-    let kv = working.kv(version)?;
+fn compare_value(
+    working: &Working,
+    compare: &pb::Compare,
+    key: &[u8],
+    version: Version,
+) -> Result<Ordering, ApplyError> {
+    let kv = working.kv(key, version)?;
     Ok(match &compare.target_union {
         Some(TargetUnion::Value(value)) => kv.value.cmp(value),
         _ => kv.value[..].cmp(&[]),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use keelstone_engine::Column;
 use keelstone_etcd_api::{mvccpb, mvccpb::event::EventType, pb};
@@ -8,7 +10,6 @@ use crate::{
     auth::AuthKey,
     index::{Index, IndexWriter, Version},
     read,
-    recent::Recent,
     record::{self, LeaseRecord, Revision},
     staged::Staged,
     view::View,
@@ -27,8 +28,8 @@ pub struct Working {
 }
 
 impl Working {
-    pub fn new(view: View, recent: Recent) -> Self {
-        let staged = Staged::with_recent(std::sync::Arc::clone(&view.snapshot), recent);
+    pub fn new(view: View) -> Self {
+        let staged = Staged::with_recent(Arc::clone(&view.snapshot), Arc::clone(&view.recent));
         Self { view, staged, events: Vec::new(), lease_events: Vec::new(), changes: Vec::new() }
     }
 
@@ -48,7 +49,7 @@ impl Working {
     }
 
     pub fn index(&self) -> Index<'_> {
-        Index { rows: &self.staged, revision: self.current_revision(), ..self.view.index() }
+        Index { rows: &self.staged, is_staged: true, revision: self.current_revision(), ..self.view.index() }
     }
 
     fn writer(&mut self) -> IndexWriter<'_> {
@@ -61,8 +62,8 @@ impl Working {
         Ok(read::range(self.index(), self.view.compacted, request, &mut |_| Ok(()))?)
     }
 
-    pub fn kv(&self, version: Version) -> Result<mvccpb::KeyValue, ApplyError> {
-        Ok(read::kv(self.index(), version)?)
+    pub fn kv(&self, key: &[u8], version: Version) -> Result<mvccpb::KeyValue, ApplyError> {
+        Ok(read::kv(self.index(), key, version)?)
     }
 
     /// The keys that exist now in a range, with their versions.
@@ -204,7 +205,7 @@ impl Working {
         let mut events = std::mem::take(&mut self.events);
         for change in events.iter_mut().flat_map(|events| &mut events.changes) {
             let Prev::At(at) = change.prev else { continue };
-            let found = read::find_kv(self.index(), at)?;
+            let found = read::find_kv(self.index(), &change.kv.key, at)?;
             let kv = found.ok_or_else(|| MvccError::Corrupt("a previous value is missing".to_owned()))?;
             change.prev = Prev::Known(kv);
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use keelstone_engine::{Column, Engine};
 
 use super::{Index, IndexWriter, KeyCounts, Version};
-use crate::{constants::INDEX_BUILD_BATCH_ROWS, load, record, staged::Staged, MvccError};
+use crate::{constants::INDEX_BUILD_BATCH_ROWS, load, recent::Recent, record, staged::Staged, MvccError};
 
 /// Writes the index of all revisions of a generation, in batches. What an attempt before left is removed. Blocks.
 pub fn build(engine: &dyn Engine, generation: u8) -> Result<(), MvccError> {
@@ -35,7 +35,14 @@ impl Builder<'_> {
             none => none.insert(Staged::new(self.engine.snapshot()?)),
         };
         let at = version.at;
-        let index = Index { rows: staged, counts: &self.counts, generation: self.generation, revision: at.main };
+        let index = Index {
+            rows: staged,
+            counts: &self.counts,
+            recent: &Recent::default(),
+            is_staged: true,
+            generation: self.generation,
+            revision: at.main,
+        };
         let prev = index.live(key)?;
         let mut writer = IndexWriter { staged, counts: &mut self.counts, generation: self.generation };
         match prev {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use keelstone_engine::{Column, Direction, Page, RangeRequest, Snapshot};
 use keelstone_etcd_api::mvccpb;
 
-use crate::{constants::INDEX_PAGE_ROWS, load::after, record::Revision, MvccError, RangeBounds};
+use crate::{constants::INDEX_PAGE_ROWS, load::after, recent::Recent, record::Revision, MvccError, RangeBounds};
 
 pub use build::build;
 pub use counts::{Bucket, KeyCounts};
@@ -25,6 +25,9 @@ pub use write::IndexWriter;
 pub struct Index<'a> {
     pub rows: &'a dyn Snapshot,
     pub counts: &'a KeyCounts,
+    pub recent: &'a Recent,
+    /// The rows may be newer than what `recent` knows, and say themselves what it does.
+    pub is_staged: bool,
     pub generation: u8,
     /// The newest revision, or the one that an open txn is making.
     pub revision: i64,
@@ -33,8 +36,17 @@ pub struct Index<'a> {
 impl Index<'_> {
     /// The newest version of a key, unless it is deleted.
     pub fn live(&self, key: &[u8]) -> Result<Option<Version>, MvccError> {
-        let row = self.rows.get(Column::Index, &rows::current(self.generation, key))?;
+        let row = rows::current(self.generation, key);
+        if let Some(version) = self.recent.version(&row, self.revision).filter(|_| !self.is_staged) {
+            return Ok(Some(version));
+        }
+        let row = self.rows.get(Column::Index, &row)?;
         row.map(|row| Version::decode(&row)).transpose()
+    }
+
+    /// The record of `key` that was written at `at`, if it is remembered.
+    pub fn recent_record(&self, key: &[u8], at: Revision) -> Option<Bytes> {
+        self.recent.record(&rows::current(self.generation, key), at)
     }
 
     /// The version that was current at the end of main revision `main`, unless the key did not exist then.

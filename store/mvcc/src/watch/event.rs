@@ -58,7 +58,7 @@ impl Filter {
     pub fn event(&self, change: &Change, index: Index<'_>) -> Result<Option<mvccpb::Event>, MvccError> {
         let prev_kv = match &change.prev {
             Prev::At(at) if self.prev_kv => {
-                let Some(kv) = read::find_kv(index, *at)? else { return Ok(None) };
+                let Some(kv) = read::find_kv(index, &change.kv.key, *at)? else { return Ok(None) };
                 Some(kv)
             }
             Prev::Known(kv) if self.prev_kv => Some(kv.clone()),
