@@ -21,6 +21,8 @@ pub const LOG_BATCHES_IN_FLIGHT_MAX: usize = 2;
 /// Linearizable reads and keep-alives waiting for the next shared round; the next one is refused with
 /// `too many requests`.
 pub const READS_QUEUED_MAX: usize = 65_536;
+/// How long a leader waits for as many members as it needs to confirm it, before it asks the others too.
+pub const WITNESS_PATIENCE: Duration = Duration::from_millis(5);
 /// Entries applied in one write batch.
 pub const APPLY_BATCH_MAX: usize = 4_096;
 /// Bytes of commands applied in one write batch.

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     io,
     sync::{
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         Arc,
     },
 };
@@ -45,6 +45,8 @@ pub(crate) struct Core {
     /// False while this member must not vote or take entries: before it is sure that it never did, and after
     /// its removal.
     pub takes_part: AtomicBool,
+    /// The member that was the first to confirm this one's leadership last time.
+    pub first_witness: AtomicU64,
     /// Held by whoever changes the membership.
     pub changing: Mutex<()>,
     /// The data folder is this process's alone; empty after the shutdown.

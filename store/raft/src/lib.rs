@@ -25,6 +25,7 @@ mod formation;
 mod fuzz;
 mod gate;
 mod hash_history;
+mod leadership;
 mod lease_clocks;
 mod lease_expiry;
 mod log_store;

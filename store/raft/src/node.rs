@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         Arc, Mutex, PoisonError,
     },
     time::Duration,
@@ -107,6 +107,7 @@ impl RaftNode {
             clocks,
             status,
             takes_part: AtomicBool::new(false),
+            first_witness: AtomicU64::new(0),
             changing: tokio::sync::Mutex::new(()),
             data_lock: Mutex::new(Some(data_lock)),
         });

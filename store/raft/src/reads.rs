@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use keelstone_env::{
-    bug::{self, Bug},
-    fault::{self, Point},
-};
+use keelstone_env::fault::{self, Point};
 use openraft::{LinearizerOption, ReadPolicy};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -14,7 +11,9 @@ use tokio::{
 
 use crate::{
     constants::READS_QUEUED_MAX,
+    convert,
     core::{Core, Leader},
+    leadership::Judgement,
     peer, RaftError,
 };
 
@@ -85,9 +84,9 @@ async fn round(core: &Core, readers: Vec<Reader>) -> Vec<Reader> {
     let Some(earliest) = readers.iter().map(|reader| reader.deadline).min() else { return Vec::new() };
     match core.leader(earliest).await {
         Ok(Leader::Here) => match confirm(core).await {
-            Ok(index) => end(readers, &Ok(index)),
-            Err(Some(fatal)) => end(readers, &Err(fatal)),
-            Err(None) => return readers,
+            Ok(Some(index)) => end(readers, &Ok(index)),
+            Ok(None) => return readers,
+            Err(fatal) => end(readers, &Err(fatal)),
         },
         Ok(Leader::At(mut client)) => {
             let (here_only, readers): (Vec<_>, Vec<_>) = readers.into_iter().partition(|reader| reader.here_only);
@@ -95,9 +94,14 @@ async fn round(core: &Core, readers: Vec<Reader>) -> Vec<Reader> {
             if readers.is_empty() {
                 return readers;
             }
+            let witness = core.witness();
+            let request = peer::ReadIndexRequest {
+                member: core.config.id,
+                vote: witness.map(|witness| convert::vote_out(&witness.vote)),
+            };
             // Shorter than the readers' deadlines, so that a leader that died is asked for again.
             let limit = (core.env.now() + core.config.timing.election_max * 2).min(earliest);
-            match tokio::time::timeout_at(limit, client.read_index(peer::ReadIndexRequest {})).await {
+            match tokio::time::timeout_at(limit, client.read_index(request)).await {
                 Ok(Ok(response)) => end(readers, &Ok(response.into_inner().index)),
                 Ok(Err(_)) | Err(_) => return readers,
             }
@@ -115,19 +119,22 @@ fn end(readers: Vec<Reader>, result: &Result<u64, RaftError>) {
     }
 }
 
-/// Asks a quorum whether this member still leads; returns the index before which all must be applied.
-/// `Err(None)` means to try again.
-async fn confirm(core: &Core) -> Result<u64, Option<RaftError>> {
+/// Asks a quorum whether this member still leads; returns the index before which all must be applied. `None` means to
+/// try again.
+async fn confirm(core: &Core) -> Result<Option<u64>, RaftError> {
+    match core.confirm_leadership().await? {
+        Judgement::LedUpTo(index) => Ok(Some(index)),
+        Judgement::NotLeading => Ok(None),
+        // Members of an older release cannot be asked for their votes, but follow or refuse a heartbeat.
+        Judgement::Unknown => confirm_by_heartbeat(core).await,
+    }
+}
+
+async fn confirm_by_heartbeat(core: &Core) -> Result<Option<u64>, RaftError> {
     let option = LinearizerOption::from(ReadPolicy::ReadIndex).with_wait_timeout(core.config.timing.election_max);
     match core.raft.get_read_linearizer(option).await {
-        Ok(linearizer) => {
-            fault::pause(Point::ReadConfirmed).await;
-            if bug::planted(Bug::ReadBeforeOwnCommit) {
-                return Ok(*core.progress.applied.borrow());
-            }
-            Ok(linearizer.read_log_id().index() + 1)
-        }
-        Err(openraft::errors::RaftError::APIError(_)) => Err(None),
-        Err(openraft::errors::RaftError::Fatal(fatal)) => Err(Some(fatal.into())),
+        Ok(linearizer) => Ok(Some(linearizer.read_log_id().index() + 1)),
+        Err(openraft::errors::RaftError::APIError(_)) => Ok(None),
+        Err(openraft::errors::RaftError::Fatal(fatal)) => Err(fatal.into()),
     }
 }

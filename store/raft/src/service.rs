@@ -13,7 +13,9 @@ use crate::{
     constants::{MESSAGE_BYTES_MAX, SNAPSHOT_CHUNK_TIME_MAX},
     convert::{self, Invalid},
     core::Core,
-    gate, membership,
+    gate,
+    leadership::{Judgement, Witness},
+    membership,
     network::snapshot_parts,
     peer::{self, peer_server::Peer, peer_server::PeerServer, snapshot_request::Part},
     peers::{CLUSTER_HEADER, MEMBER_HEADER},
@@ -213,10 +215,29 @@ impl Peer for PeerHandler {
         &self,
         request: Request<peer::ReadIndexRequest>,
     ) -> Result<Response<peer::ReadIndexResponse>, Status> {
-        self.check(request)?;
-        let deadline = self.node.core().env.now() + self.node.core().config.timing.election_max * 2;
+        let peer::ReadIndexRequest { member, vote } = self.check(request)?;
+        let core = self.node.core();
+        // Of three members the one that asks is the one that is needed. Of more, or if it follows another, all who
+        // wait share a round.
+        if let Ok(vote) = convert::vote_in(vote) {
+            match core.judge_leadership(vec![Witness { member, vote }]).await.map_err(refuse)? {
+                Judgement::LedUpTo(index) => return Ok(Response::new(peer::ReadIndexResponse { index })),
+                Judgement::NotLeading => return Err(refuse(RaftError::NoLeader)),
+                Judgement::Unknown => {}
+            }
+        }
+        let deadline = core.env.now() + core.config.timing.election_max * 2;
         let index = self.node.reads().index(true, deadline).await.map_err(refuse)?;
         Ok(Response::new(peer::ReadIndexResponse { index }))
+    }
+
+    async fn current_vote(
+        &self,
+        request: Request<peer::CurrentVoteRequest>,
+    ) -> Result<Response<peer::CurrentVoteResponse>, Status> {
+        self.check_part(request)?;
+        let witness = self.node.core().witness().ok_or_else(|| unavailable("this member never voted"))?;
+        Ok(Response::new(peer::CurrentVoteResponse { vote: Some(convert::vote_out(&witness.vote)) }))
     }
 
     async fn describe(&self, _: Request<peer::DescribeRequest>) -> Result<Response<peer::DescribeResponse>, Status> {

@@ -22,6 +22,7 @@ openraft::declare_raft_types!(
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;
+pub(crate) type RaftState = openraft::RaftState<TypeConfig>;
 pub(crate) type Vote = openraft::alias::VoteOf<TypeConfig>;
 pub(crate) type Entry = openraft::alias::EntryOf<TypeConfig>;
 pub(crate) type Membership = openraft::Membership<u64, MemberInfo>;

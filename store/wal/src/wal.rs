@@ -136,6 +136,11 @@ impl Wal {
         }
     }
 
+    /// The newest vote: also one that is not durable yet, of which nobody has been told then.
+    pub fn vote(&self) -> Option<Bytes> {
+        self.shared.memory().marks.vote.clone()
+    }
+
     /// Queues entries, which can be read as soon as this returns; `flushed` says when they are durable.
     ///
     /// # Errors
