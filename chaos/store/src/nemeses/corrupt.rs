@@ -1,7 +1,7 @@
 //! Damaged files of one stopped member. It may notice and refuse to start, which is right; or start and be repaired by
-//! the others; it must never serve what it should not. One that refuses gets its undamaged files back at the end, as
-//! from a backup of its disk. One that starts has moved on: it gets back the one file, if it has not written to it since,
-//! or the damage would wait for another fault's restart.
+//! the others; it must never serve what it should not. At the end it gets back the one file, if it has not written to it
+//! since; all others stay as they are, also if it refused to go on. It may have started and told the others what it has
+//! in its log before it found the damage: with its whole disk as it was before, it would break that word.
 //!
 //! A log that lacks its tail looks like a crash during a write, so a member cannot tell. That is harmless only while all
 //! the others have what was cut off: this acts alone, after a moment of rest.
@@ -79,7 +79,7 @@ impl Nemesis for Corrupt {
         let noticed = if refused { "it refused to start" } else { "it started" };
         let mut harm = Harm::new(hosts.clone(), format!("{name}: {told}; {noticed}"));
         let damaged = file.zip(modified).map(|(file, modified)| Damaged { file: file.clone(), modified });
-        harm.damaged = damaged.filter(|_| !refused);
+        harm.damaged = damaged;
         Ok(harm)
     }
 
@@ -89,19 +89,15 @@ impl Nemesis for Corrupt {
             let kept = kept(&host.data);
             if let Some(damaged) = &harm.damaged {
                 undo(damaged, &host.data, &kept)?;
-                fs::remove_dir_all(&kept)?;
-                cluster.start(name)?;
-            } else if host.pid().is_none() {
-                fs::remove_dir_all(&host.data)?;
-                fs::rename(&kept, &host.data)?;
-                // Or the next loss of power takes what a restore from a backup would have kept.
+                // Or the next loss of power takes it again.
                 if let Some(disk) = &host.disk {
                     disk.sync()?;
                 }
-                cluster.start(name)?;
-            } else if kept.exists() {
+            }
+            if kept.exists() {
                 fs::remove_dir_all(&kept)?;
             }
+            cluster.start(name)?;
         }
         Ok(())
     }
@@ -175,6 +171,8 @@ mod tests {
         let seen = damaged(&file);
         undo(&seen, &data, &kept).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"whole");
+        // What else was written meanwhile stays.
+        fs::write(data.join("log"), b"promised").unwrap();
         fs::write(&file, b"whale, and more").unwrap();
         undo(&seen, &data, &kept).unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"whale, and more");
@@ -182,6 +180,7 @@ mod tests {
         fs::remove_file(&file).unwrap();
         undo(&seen, &data, &kept).unwrap();
         assert!(!file.exists());
+        assert_eq!(fs::read(data.join("log")).unwrap(), b"promised");
     }
 
     #[test]

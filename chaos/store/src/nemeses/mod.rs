@@ -71,7 +71,7 @@ pub struct Harm {
     pub hosts: Vec<String>,
     /// For people.
     pub told: String,
-    /// A file that was damaged under a member that started all the same.
+    /// A file that was damaged under a member.
     pub damaged: Option<Damaged>,
 }
 
