@@ -18,6 +18,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_millis(1_500);
 /// A master that ended with the last fault may hold the controllers' lease until it ends by itself.
 const CONTROLLERS_BACK_WITHIN: Duration = Duration::from_secs(20);
+/// One node in so long is tainted for eviction, by the controller's default rate: the last fault may have used it up.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the controller looks, what its write takes, and what a client needs to see it.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 
@@ -32,6 +34,7 @@ pub async fn check(scenario: &Scenario) -> Result<(), Violation> {
             "nobody has held the controllers' lease for {CONTROLLERS_BACK_WITHIN:?} after the faults"
         ));
     }
+    tokio::time::sleep(EVICTION_INTERVAL).await;
     let begun = Instant::now();
     scenario.shared.ask_outage(HOST, OUTAGE);
     let latest = NODE_GRACE + NOTICED_WITHIN;
