@@ -27,6 +27,10 @@ pub trait WriteGuard: Send + Sync + 'static {
 
     /// A write must have been answered by then, or it is given up.
     fn deadline(&self) -> Option<Instant>;
+
+    /// The version of a write that was sent at `since` or later and took effect, if the guard knows of one. All writes
+    /// that lay in a log of the store by then have taken effect up to that version, or never will.
+    fn written_since(&self, since: Instant) -> Option<u64>;
 }
 
 /// A client of the Kubernetes API. Cheap to clone; all clones share connections.
@@ -66,6 +70,10 @@ impl Client {
     /// The same client without a guard: for what is done outside leadership (events, leases).
     pub fn unguarded(&self) -> Self {
         Self { guard: None, ..self.clone() }
+    }
+
+    pub fn guard(&self) -> Option<&Arc<dyn WriteGuard>> {
+        self.guard.as_ref()
     }
 
     pub fn env(&self) -> &Env {

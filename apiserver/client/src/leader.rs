@@ -18,6 +18,8 @@ use crate::{
     api::Api,
     client::{Client, WriteGuard},
     error::{ClientError, ClientResult},
+    object::Object,
+    store::parse_version,
 };
 
 /// Which lease is held, by whom, and for how long. The defaults are those of Kubernetes' components.
@@ -60,8 +62,19 @@ pub struct Leadership {
     env: Env,
     identity: Arc<str>,
     epoch: u64,
-    deadline: Arc<Mutex<Instant>>,
+    renewal: Arc<Mutex<Renewal>>,
     ended: CancellationToken,
+}
+
+/// The last write of the lease that took effect.
+#[derive(Clone, Copy)]
+struct Renewal {
+    /// Before it was sent.
+    began: Instant,
+    /// The version that it led to.
+    version: u64,
+    /// Leadership lasts at least until then.
+    deadline: Instant,
 }
 
 impl Leadership {
@@ -76,7 +89,11 @@ impl Leadership {
 
     /// Leadership lasts at least until then.
     pub fn deadline(&self) -> Instant {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+        self.renewal().deadline
+    }
+
+    fn renewal(&self) -> Renewal {
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_leader(&self) -> bool {
@@ -88,8 +105,8 @@ impl Leadership {
         &self.ended
     }
 
-    fn extend(&self, deadline: Instant) {
-        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    fn renewed(&self, renewal: Renewal) {
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = renewal;
     }
 }
 
@@ -105,6 +122,11 @@ impl WriteGuard for Leadership {
     fn deadline(&self) -> Option<Instant> {
         Some(Leadership::deadline(self))
     }
+
+    fn written_since(&self, since: Instant) -> Option<u64> {
+        let renewal = self.renewal();
+        (renewal.began >= since).then_some(renewal.version)
+    }
 }
 
 /// What was last seen of the lease, and when.
@@ -117,20 +139,26 @@ struct Observed {
 /// Takes part in the election of one leader through a `coordination.k8s.io/v1` Lease, with the rules of
 /// client-go's leaderelection: a foreign lease is dead when this process has seen no change of it for its
 /// duration; clocks of different machines are never compared.
+///
+/// Where client-go ends the process when leadership is lost, this stands for election again, as another candidate
+/// would: the lease of its own old term is waited out like a foreign one, and taken with a new epoch.
 pub struct LeaderElector {
     client: Client,
     config: LeaderConfig,
+    observed: Observed,
+    /// The last epoch that something may have been done under.
+    led: Option<u64>,
 }
 
 impl LeaderElector {
     pub fn new(client: &Client, config: LeaderConfig) -> Self {
-        Self { client: client.unguarded(), config }
+        Self { client: client.unguarded(), config, observed: Observed::default(), led: None }
     }
 
     /// Until `stop` is cancelled: waits for leadership, then runs `work` under it. `work` is dropped when
     /// leadership ends, and `run` then stands for election again; it returns when `work` returns by itself, or
     /// after `stop` (the lease is then given back).
-    pub async fn run<W, F>(&self, stop: &CancellationToken, mut work: W)
+    pub async fn run<W, F>(&mut self, stop: &CancellationToken, mut work: W)
     where
         W: FnMut(Leadership) -> F,
         F: Future<Output = ()>,
@@ -148,26 +176,28 @@ impl LeaderElector {
                 () = work(leadership.clone()) => true,
             };
             leadership.ended.cancel();
+            let (lease, identity, epoch) = (&self.config.name, &self.config.identity, leadership.epoch);
             if finished {
+                tracing::info!(%lease, %identity, epoch, "leadership given up");
                 self.release(&leadership).await;
                 return;
             }
             fault::sight(Sight::LeaderDeposed);
-            tracing::info!(lease = %self.config.name, identity = %self.config.identity, "leadership lost");
+            tracing::info!(%lease, %identity, epoch, "leadership lost");
         }
     }
 
     /// Waits until this candidate holds the lease.
-    pub async fn acquire(&self) -> Leadership {
-        let mut observed = Observed::default();
+    pub async fn acquire(&mut self) -> Leadership {
         loop {
             fault::pause(Point::LeaderAcquire).await;
             let began = self.client.env().now();
-            let attempt = timeout(self.config.renew_deadline, self.try_take(&mut observed)).await;
+            let attempt = timeout(self.config.renew_deadline, self.try_take()).await;
             match attempt {
                 Ok(Ok(Some(lease))) => {
                     let leadership = self.leadership(&lease, began);
                     if leadership.is_leader() {
+                        self.led = Some(leadership.epoch);
                         tracing::info!(lease = %self.config.name, identity = %self.config.identity,
                             epoch = leadership.epoch, "leading");
                         return leadership;
@@ -182,19 +212,22 @@ impl LeaderElector {
     }
 
     fn leadership(&self, lease: &Lease, began: Instant) -> Leadership {
-        let transitions = lease.spec.as_ref().and_then(|s| s.lease_transitions).unwrap_or(0);
         Leadership {
             env: self.client.env().clone(),
             identity: self.config.identity.as_str().into(),
-            epoch: u64::try_from(transitions).unwrap_or(0),
-            deadline: Arc::new(Mutex::new(began + self.config.renew_deadline)),
+            epoch: epoch_of(lease),
+            renewal: Arc::new(Mutex::new(self.renewal(lease, began))),
             ended: CancellationToken::new(),
         }
     }
 
+    fn renewal(&self, lease: &Lease, began: Instant) -> Renewal {
+        let version = parse_version(lease.resource_version());
+        Renewal { began, version, deadline: began + self.config.renew_deadline }
+    }
+
     /// Renews until that has not succeeded for the renew deadline, or the lease is somebody else's.
-    pub async fn hold(&self, leadership: &Leadership) {
-        let mut observed = Observed::default();
+    pub async fn hold(&mut self, leadership: &Leadership) {
         loop {
             sleep_until(leadership.deadline().min(self.client.env().now() + self.config.retry_period)).await;
             fault::pause(Point::LeaderRenew).await;
@@ -202,15 +235,8 @@ impl LeaderElector {
             if began >= leadership.deadline() {
                 break;
             }
-            match timeout_at(leadership.deadline(), self.try_take(&mut observed)).await {
-                Ok(Ok(Some(lease))) => {
-                    let epoch = self.leadership(&lease, began).epoch;
-                    if epoch != leadership.epoch {
-                        // Somebody else led in between.
-                        break;
-                    }
-                    leadership.extend(began + self.config.renew_deadline);
-                }
+            match timeout_at(leadership.deadline(), self.try_renew(leadership.epoch)).await {
+                Ok(Ok(Some(lease))) => leadership.renewed(self.renewal(&lease, began)),
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => tracing::info!(lease = %self.config.name, %error, "could not renew the lease"),
                 Err(_) => break,
@@ -261,45 +287,62 @@ impl LeaderElector {
         MicroTime(Timestamp::from_microsecond(micros).unwrap_or_default())
     }
 
-    /// One try to take or renew the lease. `None`: somebody else holds it.
-    async fn try_take(&self, observed: &mut Observed) -> ClientResult<Option<Lease>> {
-        let api = self.api();
-        let lease = match api.get_opt(&self.config.name).await? {
-            Some(lease) => lease,
-            None => {
-                let spec = self.spec(self.wall(), 0);
-                let metadata = ObjectMeta {
-                    name: Some(self.config.name.clone()),
-                    namespace: Some(self.config.namespace.clone()),
-                    ..ObjectMeta::default()
-                };
-                let created = api.create(&Lease { metadata, spec: Some(spec) }).await?;
-                return Ok(Some(created));
-            }
+    /// One try to take the lease. `None`: somebody holds it, or this candidate's last term is not yet waited out.
+    async fn try_take(&mut self) -> ClientResult<Option<Lease>> {
+        let Some(lease) = self.api().get_opt(&self.config.name).await? else {
+            let metadata = ObjectMeta {
+                name: Some(self.config.name.clone()),
+                namespace: Some(self.config.namespace.clone()),
+                ..ObjectMeta::default()
+            };
+            // A lease that somebody removed must not bring an epoch back that was worked under.
+            let transitions = self.led.map_or(0, |led| i32::try_from(led + 1).unwrap_or(i32::MAX));
+            let spec = Some(self.spec(self.wall(), transitions));
+            return self.api().create(&Lease { metadata, spec }).await.map(Some);
         };
         let now = self.client.env().now();
-        if observed.lease.as_ref() != Some(&lease) {
-            *observed = Observed { lease: Some(lease.clone()), at: Some(now) };
-        }
+        self.observe(&lease, now);
         let old = lease.spec.clone().unwrap_or_default();
         let holder = old.holder_identity.as_deref().unwrap_or_default();
-        let mine = holder == self.config.identity;
+        // Taken by an earlier try whose answer got lost: nothing was done under it.
+        let taken_before = holder == self.config.identity && self.led.is_none_or(|led| epoch_of(&lease) > led);
         let duration_s = u64::try_from(old.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
-        let waited_out = observed.at.is_some_and(|at| at + Duration::from_secs(duration_s) <= now);
-        if !mine && !holder.is_empty() && !waited_out {
+        let waited_out = self.observed.at.is_some_and(|at| at + Duration::from_secs(duration_s) <= now);
+        if !taken_before && !holder.is_empty() && !waited_out {
             return Ok(None);
         }
-        let transitions = old.lease_transitions.unwrap_or(0);
-        let mut spec = if mine {
-            LeaseSpec { acquire_time: old.acquire_time.clone(), ..self.spec(self.wall(), transitions) }
-        } else {
-            self.spec(self.wall(), transitions.saturating_add(1))
-        };
-        spec.strategy = old.strategy;
-        spec.preferred_holder = old.preferred_holder;
-        let taken = api.update(&Lease { spec: Some(spec), ..lease }).await?;
-        *observed = Observed { lease: Some(taken.clone()), at: Some(now) };
-        Ok(Some(taken))
+        let transitions = old.lease_transitions.unwrap_or(0).saturating_add(i32::from(!taken_before));
+        let spec = self.spec(self.wall(), transitions);
+        self.write(lease, spec, now).await.map(Some)
+    }
+
+    /// One try to renew the lease. `None`: it is somebody else's by now.
+    async fn try_renew(&mut self, epoch: u64) -> ClientResult<Option<Lease>> {
+        let Some(lease) = self.api().get_opt(&self.config.name).await? else { return Ok(None) };
+        let now = self.client.env().now();
+        self.observe(&lease, now);
+        let old = lease.spec.clone().unwrap_or_default();
+        if old.holder_identity.as_deref() != Some(&self.config.identity) || epoch_of(&lease) != epoch {
+            return Ok(None);
+        }
+        let spec = self.spec(self.wall(), old.lease_transitions.unwrap_or(0));
+        self.write(lease, LeaseSpec { acquire_time: old.acquire_time, ..spec }, now).await.map(Some)
+    }
+
+    fn observe(&mut self, lease: &Lease, now: Instant) {
+        if self.observed.lease.as_ref() != Some(lease) {
+            self.observed = Observed { lease: Some(lease.clone()), at: Some(now) };
+        }
+    }
+
+    async fn write(&mut self, lease: Lease, mut spec: LeaseSpec, now: Instant) -> ClientResult<Lease> {
+        if let Some(old) = &lease.spec {
+            spec.strategy.clone_from(&old.strategy);
+            spec.preferred_holder.clone_from(&old.preferred_holder);
+        }
+        let written = self.api().update(&Lease { spec: Some(spec), ..lease }).await?;
+        self.observe(&written, now);
+        Ok(written)
     }
 
     fn spec(&self, now: MicroTime, transitions: i32) -> LeaseSpec {
@@ -312,4 +355,9 @@ impl LeaderElector {
             ..LeaseSpec::default()
         }
     }
+}
+
+fn epoch_of(lease: &Lease) -> u64 {
+    let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
+    u64::try_from(transitions).unwrap_or(0)
 }

@@ -25,7 +25,7 @@ fn candidate(client: Client, name: &'static str, log: &Log, stop: &CancellationT
         }
     }
     tokio::spawn(async move {
-        let elector = LeaderElector::new(&client, LeaderConfig::new("kube-system", "test", name));
+        let mut elector = LeaderElector::new(&client, LeaderConfig::new("kube-system", "test", name));
         elector
             .run(&stop, |leadership| {
                 log.lock().unwrap().push((format!("{name} leads {}", leadership.epoch()), Instant::now()));
@@ -63,6 +63,35 @@ async fn a_cut_off_leader_stops_before_the_next_begins() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_term_of_its_own_is_waited_out_and_the_next_has_another_epoch() {
+    let api = FakeApi::new();
+    let (log, stop) = (Log::default(), CancellationToken::new());
+    candidate(api.client(), "one", &log, &stop);
+    sleep(Duration::from_secs(30)).await;
+    api.fail_all(Some(Fault::Unavailable));
+    while log.lock().unwrap().len() < 2 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    api.fail_all(None);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(texts(&log), ["one leads 0", "one ends", "one leads 1"]);
+    let log = log.lock().unwrap();
+    // Another candidate would have had to wait as long: the lease's 15 s less the 10 s of the renew deadline.
+    let gap = log[2].1 - log[1].1;
+    assert!(gap >= Duration::from_millis(4_900) && gap < Duration::from_millis(9_500), "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_term_whose_beginning_was_not_answered_is_taken_up_at_once() {
+    let api = FakeApi::new();
+    let (log, stop) = (Log::default(), CancellationToken::new());
+    api.fail_next(http::Method::POST, Fault::LoseAnswer);
+    candidate(api.client(), "one", &log, &stop);
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(texts(&log), ["one leads 0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_graceful_stop_hands_over_at_once() {
     let api = FakeApi::new();
     let log = Log::default();
@@ -79,7 +108,7 @@ async fn a_graceful_stop_hands_over_at_once() {
 #[tokio::test(start_paused = true)]
 async fn short_outages_do_not_end_leadership_and_lost_leadership_refuses_writes() {
     let api = FakeApi::new();
-    let elector = LeaderElector::new(&api.client(), LeaderConfig::new("kube-system", "test", "one"));
+    let mut elector = LeaderElector::new(&api.client(), LeaderConfig::new("kube-system", "test", "one"));
     let leadership = elector.acquire().await;
     let guarded = api.client().guarded(Arc::new(leadership.clone()));
     let config: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "n"}})).unwrap();

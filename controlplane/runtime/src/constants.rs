@@ -10,7 +10,7 @@ pub const RETRY_MS_MAX: u64 = 1_000_000;
 /// How long an own write may stay unseen before the controller acts all the same (client-go's
 /// ExpectationsTimeout).
 pub const EXPECTATION_S_MAX: u64 = 300;
-/// A write of unknown outcome may still take effect within this time.
+/// A write that was given up may still be on its way to the store's log for this long.
 pub const UNCERTAIN_MS_MAX: u64 = 3_000;
 /// When a controller's cache is behind its own writes it looks again after this long, if no event comes first.
 pub const CATCH_UP_RETRY_MS: u64 = 500;

@@ -19,8 +19,12 @@ use crate::constants::{EXPECTATION_S_MAX, UNCERTAIN_MS_MAX};
 ///
 /// - a creation is seen when the cache has reached the version that the API server answered with;
 /// - a deletion is seen when the cache no longer has that uid, or has it terminating;
-/// - a write of unknown outcome is seen when the cache has reached a version read after the write can no longer
-///   take effect.
+/// - a write of unknown outcome is seen when the cache has reached the version of a renewal of the leader's lease that
+///   was sent once the write could no longer be on its way to the store, [`UNCERTAIN_MS_MAX`] after it was given up.
+///
+/// Why a renewal, and not a read: a read that a quorum confirms shows what is committed, and a leader of the store that
+/// is stuck (its disk is full, or slow) may have the write in its log and commit it later. A log grows at its end only:
+/// what lies in any log when the renewal is proposed can be committed before the renewal, or never.
 ///
 /// What stays unseen for [`EXPECTATION_S_MAX`] is forgotten.
 pub struct Expectations {
@@ -99,7 +103,7 @@ impl Expectations {
     /// [`crate::constants::CATCH_UP_RETRY_MS`].
     ///
     /// # Errors
-    /// If the version after a write of unknown outcome cannot be read.
+    /// If the version after a write of unknown outcome cannot be read (only of a client that stands under no guard).
     pub async fn caught_up<T: Object>(&self, key: &str, api: &Api<T>, store: &Store<T>) -> ClientResult<bool> {
         if bug::planted(Bug::ExpectationsForgotten) {
             return Ok(true);
@@ -107,8 +111,7 @@ impl Expectations {
         match self.uncertain_until(key) {
             Some(until) if self.env.now() < until => return Ok(false),
             Some(until) => {
-                let newest = api.within("").list(&ListOptions { limit: Some(1), ..ListOptions::default() }).await?;
-                let version = parse_version(&newest.resource_version);
+                let Some(version) = decided(api, until).await? else { return Ok(false) };
                 self.expect(key, |expected| {
                     expected.version = expected.version.max(version);
                     if expected.uncertain_until == Some(until) {
@@ -142,4 +145,14 @@ impl Expectations {
         }
         seen || expired
     }
+}
+
+/// The version at which it is decided what became of all writes that were on their way no longer at `since`; `None`: not
+/// known yet. For a client without a guard there is only the newest version, at which a log may still hold some.
+async fn decided<T: Object>(api: &Api<T>, since: Instant) -> ClientResult<Option<u64>> {
+    if let Some(guard) = api.client().guard() {
+        return Ok(guard.written_since(since));
+    }
+    let newest = api.within("").list(&ListOptions { limit: Some(1), ..ListOptions::default() }).await?;
+    Ok(Some(parse_version(&newest.resource_version)))
 }

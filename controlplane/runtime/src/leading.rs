@@ -19,7 +19,7 @@ where
     W: FnMut(LeaderContext) -> F,
     F: Future<Output = ()>,
 {
-    let elector = LeaderElector::new(client, config);
+    let mut elector = LeaderElector::new(client, config);
     let lead = |leadership: Leadership| {
         let client = client.guarded(Arc::new(leadership.clone()));
         let stop = leadership.ended().clone();

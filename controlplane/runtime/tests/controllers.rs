@@ -163,6 +163,25 @@ async fn faults_make_it_neither_more_nor_less() {
     assert_eq!((api.all("pods").len(), counts(&api)), (3, (12, 9)));
 }
 
+/// A stuck leader of the store has a pod's creation in its log. Reads are answered and do not show it; renewals of the
+/// lease fail until it is carried out.
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_lies_in_a_log_is_waited_for() {
+    let api = FakeApi::new();
+    let (client, stop) = (api.client(), CancellationToken::new());
+    tokio::spawn(async move {
+        let config = LeaderConfig::new("kube-system", "controllers", "one");
+        run_when_leader(&client, config, &stop, |context| async move { run(&context.client, &context.stop).await })
+            .await;
+    });
+    sleep(Duration::from_millis(500)).await;
+    api.fail_next(Method::POST, Fault::Stuck);
+    (0..3).for_each(|_| api.fail_next(Method::PUT, Fault::Unavailable));
+    want(&api, 1);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!((api.all("pods").len(), counts(&api)), (1, (1, 0)));
+}
+
 #[derive(Clone)]
 struct Link {
     api: FakeApi,

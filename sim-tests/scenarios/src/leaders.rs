@@ -19,13 +19,14 @@ pub struct Leaders(Arc<Mutex<Vec<Change>>>);
 struct Change {
     at: Duration,
     lease: String,
-    identity: String,
+    /// The candidate's identity and the epoch of its term: each term counts as a holder of its own.
+    holder: String,
     begins: bool,
 }
 
 impl Leaders {
-    /// The times of acting, up to `end`. A host's crash (time, name) ends what its candidates did: their
-    /// identities begin with its name.
+    /// The times of acting, one for each term, up to `end`. A host's crash (time, name) ends what its candidates did:
+    /// their identities begin with its name.
     pub fn acting(&self, crashes: &[(Duration, String)], end: Duration) -> Vec<Acting> {
         let mut open: BTreeMap<(String, String), Duration> = BTreeMap::new();
         let mut acting = Vec::new();
@@ -42,7 +43,7 @@ impl Leaders {
                     close(key, from, *at);
                 }
             }
-            let key = (change.lease.clone(), change.identity.clone());
+            let key = (change.lease.clone(), change.holder.clone());
             if change.begins {
                 open.insert(key, change.at);
             } else if let Some(from) = open.remove(&key) {
@@ -57,8 +58,8 @@ impl Leaders {
     }
 }
 
-fn of_host(identity: &str, host: &str) -> bool {
-    identity.strip_prefix(host).is_some_and(|rest| rest.starts_with('_'))
+fn of_host(holder: &str, host: &str) -> bool {
+    holder.strip_prefix(host).is_some_and(|rest| rest.starts_with('_'))
 }
 
 #[derive(Default)]
@@ -83,13 +84,13 @@ impl Leaders {
         event.record(&mut fields);
         let begins = match fields.0.get("message").map(String::as_str) {
             Some("leading") => true,
-            Some("leadership lost") => false,
+            Some("leadership lost" | "leadership given up") => false,
             _ => return,
         };
         let mut field = |name| fields.0.remove(name).unwrap_or_default();
-        let (lease, identity) = (field("lease"), field("identity"));
+        let (lease, holder) = (field("lease"), format!("{} in epoch {}", field("identity"), field("epoch")));
         let at = turmoil::sim_elapsed().unwrap_or_default();
-        self.0.lock().expect("no panic while locked").push(Change { at, lease, identity, begins });
+        self.0.lock().expect("no panic while locked").push(Change { at, lease, holder, begins });
     }
 }
 
@@ -100,8 +101,7 @@ mod tests {
     #[test]
     fn acting_ends_with_the_loss_the_crash_or_the_run() {
         let ms = Duration::from_millis;
-        let change =
-            |at, identity: &str, begins| Change { at: ms(at), lease: "l".into(), identity: identity.into(), begins };
+        let change = |at, holder: &str, begins| Change { at: ms(at), lease: "l".into(), holder: holder.into(), begins };
         let leaders = Leaders::default();
         let changes =
             [change(1, "m1_a", true), change(5, "m1_a", false), change(7, "m2_b", true), change(20, "m1_c", true)];

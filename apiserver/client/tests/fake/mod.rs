@@ -29,6 +29,8 @@ pub enum Fault {
     Hang,
     /// 503, as without quorum.
     Unavailable,
+    /// 504, but a log has it: it is acted on just before the next write is. Reads do not show it.
+    Stuck,
 }
 
 #[derive(Clone)]
@@ -51,6 +53,7 @@ struct State {
     /// The next requests, with the method they wait for.
     faults: Vec<(Method, Fault)>,
     all: Option<Fault>,
+    stuck: Vec<(Method, Target, Value)>,
     writes: Vec<String>,
     lists: Vec<String>,
 }
@@ -164,12 +167,13 @@ impl FakeApi {
 
     fn act(&self, method: &Method, target: &Target, body: &Value) -> ApiResult<Value> {
         let mut state = self.lock();
-        let answer = state.act(method, target, body);
-        if answer.is_ok() && *method != Method::GET {
-            let path =
-                format!("{method} {}/{}/{}/{}", target.resource, target.namespace, target.name, target.subresource);
-            state.writes.push(path.trim_end_matches('/').to_owned());
+        if *method != Method::GET {
+            for (method, target, body) in std::mem::take(&mut state.stuck) {
+                // Nobody waits for the answer.
+                let _ = state.act_and_note(&method, &target, &body);
+            }
         }
+        let answer = state.act_and_note(method, target, body);
         drop(state);
         self.announce();
         answer
@@ -265,6 +269,16 @@ impl State {
             Change { revision: self.revision, kind, resource: resource.into(), object: object.clone(), previous };
         self.log.push(change);
         object
+    }
+
+    fn act_and_note(&mut self, method: &Method, target: &Target, body: &Value) -> ApiResult<Value> {
+        let answer = self.act(method, target, body);
+        if answer.is_ok() && *method != Method::GET {
+            let path =
+                format!("{method} {}/{}/{}/{}", target.resource, target.namespace, target.name, target.subresource);
+            self.writes.push(path.trim_end_matches('/').to_owned());
+        }
+        answer
     }
 
     fn act(&mut self, method: &Method, target: &Target, body: &Value) -> ApiResult<Value> {
@@ -432,6 +446,11 @@ impl Transport for FakeApi {
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Unavailable) => {
                 return Ok(answer(503, &ApiStatus::service_unavailable("quorum is lost").to_value()));
+            }
+            Some(Fault::Stuck) => {
+                let body = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
+                self.lock().stuck.push((request.method().clone(), target(request.uri()), body));
+                return Ok(answer(504, &ApiStatus::timeout("the store did not answer", 1).to_value()));
             }
             Some(Fault::LoseAnswer) | None => {}
         }

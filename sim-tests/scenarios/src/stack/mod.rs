@@ -156,7 +156,7 @@ impl Scenario {
         let history = self.history.lock().expect("the tasks have ended").clone();
         // A broken history says more than the end of a host that it led to.
         linearizability::check(&history)?;
-        leadership::check(acting)?;
+        leadership::check_terms(acting)?;
         // So do these, and they hold of each beginning of the log.
         let log = self.log.events();
         let changes = objects::changes(&log);
