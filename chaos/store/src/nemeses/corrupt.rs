@@ -78,8 +78,7 @@ impl Nemesis for Corrupt {
         let refused = host.ended().is_some();
         let noticed = if refused { "it refused to start" } else { "it started" };
         let mut harm = Harm::new(hosts.clone(), format!("{name}: {told}; {noticed}"));
-        let damaged = file.zip(modified).map(|(file, modified)| Damaged { file: file.clone(), modified });
-        harm.damaged = damaged;
+        harm.damaged = file.zip(modified).map(|(file, modified)| Damaged { file: file.clone(), modified });
         Ok(harm)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keelstone_checkers::Violation;
 use keelstone_client::{ClientResult, DynamicObject, ListOptions, Object};
+use keelstone_controllers::node_lifecycle::zones::Rates;
 use keelstone_machinery::gvk::GroupVersionResource;
 use serde_json::{json, Value};
 use tokio::time::Instant;
@@ -18,8 +19,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_millis(1_500);
 /// A master that ended with the last fault may hold the controllers' lease until it ends by itself.
 const CONTROLLERS_BACK_WITHIN: Duration = Duration::from_secs(20);
-/// One node in so long is tainted for eviction, by the controller's default rate: the last fault may have used it up.
-const EVICTION_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the controller looks, what its write takes, and what a client needs to see it.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 
@@ -34,7 +33,8 @@ pub async fn check(scenario: &Scenario) -> Result<(), Violation> {
             "nobody has held the controllers' lease for {CONTROLLERS_BACK_WITHIN:?} after the faults"
         ));
     }
-    tokio::time::sleep(EVICTION_INTERVAL).await;
+    // One node in so long is tainted for eviction: the last fault may have used that up.
+    tokio::time::sleep(Duration::from_secs_f64(1.0 / Rates::default().normal)).await;
     let begun = Instant::now();
     scenario.shared.ask_outage(HOST, OUTAGE);
     let latest = NODE_GRACE + NOTICED_WITHIN;
