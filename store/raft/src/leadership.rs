@@ -15,17 +15,17 @@
 
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 
-use futures::{stream::FuturesUnordered, StreamExt};
+use futures::{future, stream::FuturesUnordered, Future, StreamExt};
 use keelstone_env::{
     bug::{self, Bug},
     fault::{self, Point},
 };
-use prost::Message;
 
 use crate::{
     constants::WITNESS_PATIENCE,
     convert,
     core::Core,
+    log_store::saved_vote,
     peer,
     types::{LogId, RaftState, Vote},
     RaftError,
@@ -50,13 +50,11 @@ pub(crate) enum Judgement {
 }
 
 impl Core {
-    /// This member as a witness, unless it must not take part.
-    pub(crate) fn witness(&self) -> Option<Witness> {
-        if !self.takes_part.load(Ordering::Acquire) {
-            return None;
-        }
-        let vote = peer::Vote::decode(self.wal.vote()?).ok();
-        Some(Witness { member: self.config.id, vote: convert::vote_in(vote).ok()? })
+    /// This member's vote, by which it witnesses; none if it must not take part, or never voted.
+    pub(crate) fn own_vote(&self) -> Option<peer::Vote> {
+        let takes_part = self.takes_part.load(Ordering::Acquire);
+        let vote = saved_vote(&self.wal).ok().flatten().filter(|_| takes_part)?;
+        Some(convert::vote_out(&vote))
     }
 
     /// What `witnesses` and this member itself say of its leadership.
@@ -79,31 +77,32 @@ impl Core {
 
     /// Asks the other voters for their votes until they are a quorum with this member.
     pub(crate) async fn confirm_leadership(&self) -> Result<Judgement, RaftError> {
-        let mut asked = self.ask_witnesses();
+        let needed = self.status.borrow().voters.len() / 2;
         let mut witnesses = Vec::new();
+        let mut answers = self.ask_witnesses(needed).filter_map(future::ready);
         loop {
-            let judgement = self.judge_leadership(witnesses.clone()).await?;
-            if judgement != Judgement::Unknown {
-                return Ok(judgement);
-            }
-            let Some(witness) = asked.next().await else { return Ok(Judgement::Unknown) };
-            if let Some(witness) = witness {
-                if witnesses.is_empty() {
-                    self.first_witness.store(witness.member, Ordering::Relaxed);
+            // With fewer there is nothing to judge.
+            if witnesses.len() >= needed {
+                let judgement = self.judge_leadership(witnesses.clone()).await?;
+                if judgement != Judgement::Unknown {
+                    return Ok(judgement);
                 }
-                witnesses.push(witness);
             }
+            let Some(witness) = answers.next().await else { return Ok(Judgement::Unknown) };
+            if witnesses.is_empty() {
+                self.first_witness.store(witness.member, Ordering::Relaxed);
+            }
+            witnesses.push(witness);
         }
     }
 
     /// As many as are needed are asked at once, beginning with the one that was the fastest last time; the others a
     /// little later, if need be.
-    fn ask_witnesses(&self) -> FuturesUnordered<impl std::future::Future<Output = Option<Witness>> + '_> {
-        let (mut others, needed) = {
+    fn ask_witnesses(&self, needed: usize) -> FuturesUnordered<impl Future<Output = Option<Witness>> + '_> {
+        let mut others: Vec<_> = {
             let status = self.status.borrow();
             let others = status.voters.iter().filter(|id| **id != self.config.id);
-            let others = others.filter_map(|id| Some((*id, status.members.get(id)?.peer_address.clone())));
-            (others.collect::<Vec<_>>(), status.voters.len() / 2)
+            others.filter_map(|id| Some((*id, status.members.get(id)?.peer_address.clone()))).collect()
         };
         let first = self.first_witness.load(Ordering::Relaxed);
         others.sort_by_key(|(id, _)| *id != first);

@@ -139,10 +139,15 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        let Some(vote) = self.wal.state().vote else { return Ok(None) };
-        let vote = peer::Vote::decode(vote).map_err(invalid)?;
-        convert::vote_in(Some(vote)).map(Some).map_err(invalid)
+        saved_vote(&self.wal)
     }
+}
+
+/// The newest vote in the log.
+pub(crate) fn saved_vote(wal: &Wal) -> Result<Option<Vote>, io::Error> {
+    let Some(vote) = wal.vote() else { return Ok(None) };
+    let vote = peer::Vote::decode(vote).map_err(invalid)?;
+    convert::vote_in(Some(vote)).map(Some).map_err(invalid)
 }
 
 impl RaftLogStorage<TypeConfig> for LogStore {

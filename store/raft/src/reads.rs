@@ -11,7 +11,6 @@ use tokio::{
 
 use crate::{
     constants::READS_QUEUED_MAX,
-    convert,
     core::{Core, Leader},
     leadership::Judgement,
     peer, RaftError,
@@ -94,11 +93,7 @@ async fn round(core: &Core, readers: Vec<Reader>) -> Vec<Reader> {
             if readers.is_empty() {
                 return readers;
             }
-            let witness = core.witness();
-            let request = peer::ReadIndexRequest {
-                member: core.config.id,
-                vote: witness.map(|witness| convert::vote_out(&witness.vote)),
-            };
+            let request = peer::ReadIndexRequest { member: core.config.id, vote: core.own_vote() };
             // Shorter than the readers' deadlines, so that a leader that died is asked for again.
             let limit = (core.env.now() + core.config.timing.election_max * 2).min(earliest);
             match tokio::time::timeout_at(limit, client.read_index(request)).await {

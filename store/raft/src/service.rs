@@ -236,8 +236,8 @@ impl Peer for PeerHandler {
         request: Request<peer::CurrentVoteRequest>,
     ) -> Result<Response<peer::CurrentVoteResponse>, Status> {
         self.check_part(request)?;
-        let witness = self.node.core().witness().ok_or_else(|| unavailable("this member never voted"))?;
-        Ok(Response::new(peer::CurrentVoteResponse { vote: Some(convert::vote_out(&witness.vote)) }))
+        let vote = self.node.core().own_vote().ok_or_else(|| unavailable("this member never voted"))?;
+        Ok(Response::new(peer::CurrentVoteResponse { vote: Some(vote) }))
     }
 
     async fn describe(&self, _: Request<peer::DescribeRequest>) -> Result<Response<peer::DescribeResponse>, Status> {

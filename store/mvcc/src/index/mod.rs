@@ -37,8 +37,10 @@ impl Index<'_> {
     /// The newest version of a key, unless it is deleted.
     pub fn live(&self, key: &[u8]) -> Result<Option<Version>, MvccError> {
         let row = rows::current(self.generation, key);
-        if let Some(version) = self.recent.version(&row, self.revision).filter(|_| !self.is_staged) {
-            return Ok(Some(version));
+        if !self.is_staged {
+            if let Some(version) = self.recent.version(&row, self.revision) {
+                return Ok(Some(version));
+            }
         }
         let row = self.rows.get(Column::Index, &row)?;
         row.map(|row| Version::decode(&row)).transpose()
