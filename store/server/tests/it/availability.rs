@@ -21,13 +21,13 @@ async fn a_member_leaves_and_comes_back() {
     for i in 0..20 {
         kv.put(put(&format!("k{i}"), "before")).await.unwrap();
     }
-    let leader = cluster.leader();
+    let leader = cluster.leader().await;
     let mut watch = kv.watch(pb::WatchCreateRequest { key: "k0".into(), ..Default::default() }).await.unwrap();
     assert!(watch.next().await.unwrap().unwrap().created);
 
     cluster.stop(leader).await;
     cluster.wait_for_leader().await;
-    assert_ne!(cluster.leader(), leader);
+    assert_ne!(cluster.leader().await, leader);
     kv.put(put("k0", "meanwhile")).await.unwrap();
     let answer = kv.range(pb::RangeRequest { range_end: "l".into(), count_only: true, ..get("k") }).await.unwrap();
     assert_eq!(answer.count, 20);
@@ -58,7 +58,7 @@ async fn without_a_quorum_every_call_ends_in_time_and_says_why() {
     let mut cluster = Cluster::start(3).await;
     let kv = client(&cluster);
     kv.put(put("a", "1")).await.unwrap();
-    let leader = cluster.leader();
+    let leader = cluster.leader().await;
     let local = cluster.members[leader].as_ref().unwrap().kv();
     let mut watch = local.watch(pb::WatchCreateRequest { key: "b".into(), ..Default::default() }).await.unwrap();
     assert!(watch.next().await.unwrap().unwrap().created);

@@ -103,10 +103,18 @@ impl Cluster {
         }
     }
 
-    /// Index of the leader, as its own status says.
-    pub fn leader(&self) -> usize {
+    /// Index of the leader, as its own status says. On a busy machine one may just have lost its office.
+    pub async fn leader(&self) -> usize {
         let leads = |member: &Option<RunningStore>| member.as_ref().is_some_and(|m| m.status().is_leader());
-        self.members.iter().position(leads).expect("a leader")
+        let found = async {
+            loop {
+                match self.members.iter().position(leads) {
+                    Some(index) => return index,
+                    None => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(ELECTION_MS_MAX), found).await.expect("a leader in time")
     }
 
     pub async fn stop_all(mut self) {

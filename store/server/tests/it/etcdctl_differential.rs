@@ -409,7 +409,10 @@ async fn watches_and_elections_print_what_they_print_with_etcd() {
 async fn members_come_and_go_as_with_etcd() {
     let Some((_etcd, cluster, mut theirs, mut ours)) = sides(1).await else { return };
     // A member of ours serves its clients before the others know where.
-    while !ours.run(&binaries()[0], "member list").await.contains("ENDPOINT") {}
+    let published = async { while !ours.run(&binaries()[0], "member list").await.contains("ENDPOINT") {} };
+    tokio::time::timeout(Duration::from_secs(SAID_S_MAX), published)
+        .await
+        .expect("the member says where its clients are");
     let words = |text: &str| {
         let mut words: Vec<String> = shape(text).split(' ').map(str::to_owned).collect();
         words.sort_unstable();

@@ -29,11 +29,11 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(cluster: &Cluster) -> Self {
+    pub async fn new(cluster: &Cluster) -> Self {
         let endpoints = cluster.endpoints();
         let to = |endpoint: &str| channel(&Env::os(), endpoint, ChannelOptions::default()).unwrap();
         // The last member: on three, mostly a follower.
-        let (own, leader) = (&endpoints[endpoints.len() - 1], &endpoints[cluster.leader()]);
+        let (own, leader) = (&endpoints[endpoints.len() - 1], &endpoints[cluster.leader().await]);
         Self { channel: to(own), leader: to(leader), members: endpoints.len(), endpoints }
     }
 

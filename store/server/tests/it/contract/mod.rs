@@ -80,7 +80,7 @@ async fn walk(members: usize) {
     let (mut kept, mut missing, mut broken) = (0, Vec::new(), Vec::new());
     for (service, rows) in all() {
         for row in rows {
-            let client = Client::new(&cluster);
+            let client = Client::new(&cluster).await;
             let time = std::time::Duration::from_secs(30);
             let checked = tokio::time::timeout(time, (row.check)(client)).await;
             match checked.unwrap_or_else(|_| Err("no answer in time".into())) {
