@@ -162,6 +162,16 @@ async fn check(steps: Vec<Step>) {
     informer.abort();
 }
 
+/// The feed had told of a revision that did not concern the resource.
+#[test]
+fn a_cache_that_is_filled_again_does_not_go_back() {
+    let mut steps = vec![Step::Put(0), Step::Pause(1), Step::Elsewhere, Step::Mute, Step::Pause(5_000)];
+    steps.extend([Step::Put(0), Step::Compact]);
+    steps.extend(vec![Step::Pause(10); 500]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(check(steps));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]

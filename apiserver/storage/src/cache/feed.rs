@@ -143,7 +143,7 @@ impl Shared {
     }
 
     fn refill(&self, cache: &Arc<ResourceCache>) {
-        if cache.begin_fill() {
+        if cache.begin_fill(*self.revision.borrow()) {
             self.access.env().spawn(fill(self.access.clone(), cache.clone(), self.open.subscribe()));
         }
     }

@@ -32,7 +32,8 @@ pub struct State {
     ring_first: u64,
     /// Changes up to this revision may have left the ring.
     ring_base: i64,
-    /// The newest revision that concerns this resource: of its fill or of its last change.
+    /// The objects are the state at this revision: that of their fill, or of their last change, or up to which they
+    /// followed the feed.
     revision: i64,
     /// Objects were loaded at least once.
     filled: bool,
@@ -195,10 +196,14 @@ impl ResourceCache {
         self.wake();
     }
 
-    /// Asks for a fill: from now on changes are kept until it ends. The old objects stay readable meanwhile.
-    /// True if the caller has to start a task that does it; else one is at it and will see this.
-    pub fn begin_fill(&self) -> bool {
+    /// Asks for a fill: from now on changes are kept until it ends. The old objects stay readable meanwhile, as the
+    /// state at `feed`, up to which all changes were passed on. True if the caller has to start a task that does it; else
+    /// one is at it and will see this.
+    pub fn begin_fill(&self, feed: i64) -> bool {
         let mut state = self.write();
+        if state.current() {
+            state.revision = state.revision.max(feed);
+        }
         state.pending = Some(Vec::new());
         state.overflowed = false;
         state.fill_generation += 1;
@@ -250,7 +255,7 @@ mod tests {
     fn cache() -> ResourceCache {
         let resource = GroupResource { group: String::new(), resource: "pods".into() };
         let cache = ResourceCache::new(StorageConfig::new(resource));
-        assert!(cache.begin_fill());
+        assert!(cache.begin_fill(0));
         cache
     }
 
@@ -315,7 +320,7 @@ mod tests {
         let cache = cache();
         assert!(end_fill(&cache, vec![object("a", 5)], 10));
         let next = cache.read().next_sequence();
-        cache.begin_fill();
+        cache.begin_fill(12);
         assert!(cache.read().filled() && !cache.read().current());
         cache.apply(vec![put("a", 21)]);
         assert!(cache.read().changes_from(next, 10).is_some_and(|changes| changes.is_empty()), "until it has ended");
@@ -340,9 +345,9 @@ mod tests {
     fn a_list_read_for_an_earlier_fill_does_not_count() {
         let cache = cache();
         let before = cache.fill_generation();
-        assert!(!cache.begin_fill(), "one task is at it already");
+        assert!(!cache.begin_fill(0), "one task is at it already");
         assert!(!cache.end_fill(before, Vec::new(), 5));
         assert!(end_fill(&cache, Vec::new(), 7));
-        assert!(cache.begin_fill());
+        assert!(cache.begin_fill(0));
     }
 }
