@@ -2,6 +2,8 @@
 
 /// A segment that grew beyond so many bytes is closed and a new one begun.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// A segment that has to grow does so by this part of its largest size more than it needs: 1 MiB.
+pub const RESERVES_PER_SEGMENT: u64 = 64;
 /// Larger entries are refused.
 pub const ENTRY_BYTES_MAX: usize = 32 << 20;
 /// A frame is closed once its payload has so many bytes; it may exceed them by one record.

@@ -41,6 +41,9 @@
 //! The first frame of a segment repeats the vote, the committed mark and the purge mark, so that older
 //! segments can be removed. A segment gets its name only after its header and first frame are durable.
 //!
+//! The last segment may have zeros behind its last frame: it grows by more than it must, because a sync that finds
+//! neither a new length nor new blocks is much faster. They are cut when it is closed, and when it is opened again.
+//!
 //! # What is damage and what is a torn tail
 //!
 //! A crash may leave any part of what was not yet synced, also a later part without an earlier one. Every

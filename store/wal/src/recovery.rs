@@ -86,7 +86,7 @@ pub(crate) fn inspect(env: &Env, dir: &Path) -> Result<WalSummary, WalError> {
     for (at, sequence) in sequences.iter().enumerate() {
         let last = at + 1 == sequences.len();
         let scan = scan(env, &segment::path(dir, *sequence), *sequence, last, &mut memory)?;
-        torn_bytes = scan.file_bytes - scan.length;
+        torn_bytes = scan.torn_bytes;
     }
     check_beginning(dir, &memory)?;
     let purged = memory.marks.purged.as_ref().map(|(through, _)| *through);
@@ -108,6 +108,8 @@ struct Scan {
     frames: u64,
     length: u64,
     file_bytes: u64,
+    /// Bytes behind the last valid frame, unless all are zeros that were reserved.
+    torn_bytes: u64,
     index_max: u64,
     /// The whole segment, as the kernel shows it.
     content: Bytes,
@@ -124,12 +126,25 @@ fn scan(env: &Env, path: &Path, sequence: u64, last: bool, memory: &mut Memory) 
     }
     let file_bytes = content.len() as u64;
     let length = codec::HEADER_BYTES as u64;
-    let mut scan = Scan { salt, frames: 0, length, file_bytes, index_max: 0, content: content.clone(), synced: length };
+    let mut scan = Scan {
+        salt,
+        frames: 0,
+        length,
+        file_bytes,
+        torn_bytes: 0,
+        index_max: 0,
+        content: content.clone(),
+        synced: length,
+    };
     let mut at = codec::HEADER_BYTES;
     while at < content.len() {
         let frame = codec::frame_at(&content, at, salt).filter(|frame| frame.number == scan.frames);
         let Some(frame) = frame else {
-            check_torn(path, &content, at, salt, last)?;
+            let is_reserve = last && content[at..].iter().all(|byte| *byte == 0);
+            if !is_reserve {
+                check_torn(path, &content, at, salt, last)?;
+                scan.torn_bytes = file_bytes - at as u64;
+            }
             break;
         };
         for record in codec::records(&frame.payload).map_err(|reason| corrupt(path, at as u64, reason))? {
@@ -225,6 +240,7 @@ fn open_for_append(env: &Env, dir: &Path, sequence: u64, scan: Scan) -> Result<O
         frames: scan.frames,
         length: scan.length,
         synced: scan.length,
+        reserved: scan.length,
         index_max: scan.index_max,
     })
 }

@@ -46,6 +46,8 @@ pub(crate) struct OpenSegment {
     pub length: u64,
     /// Offset below which all is durable.
     pub synced: u64,
+    /// Offset up to which the file is known to reach: zeros lie between `length` and it.
+    pub reserved: u64,
     /// The highest index of an entry in it; 0 if it has none.
     pub index_max: u64,
 }
@@ -70,13 +72,20 @@ impl OpenSegment {
         env.disk().write_atomically(&path, &content)?;
         let file = env.disk().open(&path, OpenMode::Write)?;
         let length = content.len() as u64;
-        Ok(Self { file, sequence, salt, frames: 1, length, synced: length, index_max: 0 })
+        Ok(Self { file, sequence, salt, frames: 1, length, synced: length, reserved: length, index_max: 0 })
     }
 
-    /// Appends whole frames; with `sync`, all of the segment is durable afterwards.
-    pub(crate) fn write(&mut self, frames: &[u8], sync: bool) -> io::Result<()> {
+    /// Appends whole frames; with `sync`, all of the segment is durable afterwards. When the file has to grow, it
+    /// grows by `reserve_bytes` of zeros more: a sync that finds neither a new length nor new blocks need not wait for
+    /// the file system's journal.
+    pub(crate) fn write(&mut self, frames: &[u8], sync: bool, reserve_bytes: usize) -> io::Result<()> {
         self.file.write_all_at(frames, self.length)?;
         self.length += frames.len() as u64;
+        if self.reserved < self.length {
+            // A disk that has no room for it has it for the frames, or says so next time.
+            let reserve = self.file.write_all_at(&vec![0; reserve_bytes], self.length);
+            self.reserved = self.length + if reserve.is_ok() { reserve_bytes as u64 } else { 0 };
+        }
         if sync {
             self.sync()?;
         }
@@ -86,11 +95,24 @@ impl OpenSegment {
     /// A failure is for good and never "no space", which could pass: what it lost, also of older writes, is unknown.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if self.synced < self.length {
-            self.file.sync().map_err(|error| io::Error::other(format!("sync: {error}")))?;
+            self.file.sync().map_err(not_full)?;
             self.synced = self.length;
         }
         Ok(())
     }
+
+    /// Gives back what was reserved: a segment that is not the last one ends with its last frame.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.reserved = self.length;
+        self.file.sync().map_err(not_full)?;
+        self.synced = self.length;
+        Ok(())
+    }
+}
+
+fn not_full(error: io::Error) -> io::Error {
+    io::Error::other(format!("sync: {error}"))
 }
 
 /// Removes segments, oldest first, so that a crash in between leaves no gap.

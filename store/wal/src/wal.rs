@@ -28,6 +28,11 @@ impl WalOptions {
             cache_bytes_max: constants::CACHE_BYTES_MAX,
         }
     }
+
+    /// Bytes by which a segment grows beyond what is written to it.
+    pub(crate) fn reserve_bytes(&self) -> usize {
+        usize::try_from(self.segment_bytes_max / constants::RESERVES_PER_SEGMENT).unwrap_or(usize::MAX)
+    }
 }
 
 /// The log as of the newest operation that was accepted.

@@ -155,7 +155,7 @@ impl Writer {
         let result = loop {
             let (shared, marks) = (Arc::clone(&self.shared), self.marks.clone());
             let work = move || {
-                let result = current.write(&frames, sync).and_then(|()| {
+                let result = current.write(&frames, sync, shared.options.reserve_bytes()).and_then(|()| {
                     current.frames += frames_count;
                     current.index_max = current.index_max.max(index_max);
                     roll(&shared, &mut current, &marks)
@@ -261,7 +261,7 @@ fn roll(shared: &Shared, current: &mut OpenSegment, marks: &Marks) -> io::Result
     if current.length < shared.options.segment_bytes_max {
         return Ok(None);
     }
-    current.sync()?;
+    current.close()?;
     let next = match OpenSegment::create(&shared.env, &shared.options.dir, current.sequence + 1, marks) {
         // Its name, once it is there, says that the old one has ended.
         Err(error) if is_full(&error) && !has_name(shared, current.sequence + 1) => return Ok(None),

@@ -38,6 +38,12 @@ fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
     Env::os().disk().list(dir).unwrap()
 }
 
+/// The bytes of a segment without the zeros that are reserved behind them; no entry here ends with a zero.
+fn written(segment: &Path) -> usize {
+    let content = Env::os().disk().read(segment).unwrap();
+    content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
 /// A copy of the log in `from` whose last segment is what `change` makes of it.
 fn copy_with(from: &Path, to: &Path, segment: usize, change: impl Fn(&mut Vec<u8>)) {
     let env = Env::os();
@@ -166,11 +172,10 @@ async fn a_tail_torn_at_any_byte_is_cut() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path()).await.unwrap();
     append(&wal, entries(0..=2, 1)).await;
-    let env = Env::os();
-    let whole = env.disk().read(&segments(dir.path())[0]).unwrap().len();
+    let whole = written(&segments(dir.path())[0]);
     append(&wal, entries(3..=5, 1)).await;
     drop(wal);
-    let length = env.disk().read(&segments(dir.path())[0]).unwrap().len();
+    let length = written(&segments(dir.path())[0]);
     for cut in whole..length {
         for garbage in [false, true] {
             let torn = tempfile::tempdir().unwrap();
@@ -194,16 +199,18 @@ async fn a_tail_torn_at_any_byte_is_cut() {
 async fn a_flipped_bit_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path()).await.unwrap();
-    let env = Env::os();
     append(&wal, entries(0..=2, 1)).await;
     append(&wal, entries(3..=5, 1)).await;
-    let middle = env.disk().read(&segments(dir.path())[0]).unwrap().len();
+    let middle = written(&segments(dir.path())[0]);
     append(&wal, entries(6..=8, 1)).await;
     drop(wal);
-    let length = env.disk().read(&segments(dir.path())[0]).unwrap().len();
+    let length = written(&segments(dir.path())[0]);
     for at in 0..length {
         let damaged = tempfile::tempdir().unwrap();
-        copy_with(dir.path(), damaged.path(), 0, |content| content[at] ^= 1 << (at % 8));
+        copy_with(dir.path(), damaged.path(), 0, |content| {
+            content.truncate(length + 8);
+            content[at] ^= 1 << (at % 8);
+        });
         match open(damaged.path()).await {
             // The last four bytes of the header mean nothing.
             Ok(wal) if (28..32).contains(&at) => assert_eq!(all(&wal).await, entries(0..=8, 1)),
@@ -216,6 +223,47 @@ async fn a_flipped_bit_is_found() {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_segment_grows_before_it_must_and_is_cut_when_it_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let reserve = keelstone_wal::SEGMENT_BYTES_MAX / keelstone_wal::constants::RESERVES_PER_SEGMENT;
+    let wal = open(dir.path()).await.unwrap();
+    let length = || Env::os().disk().open(&segments(dir.path())[0], OpenMode::Read).unwrap().len().unwrap();
+    append(&wal, entries(0..=2, 1)).await;
+    let grown = length();
+    assert!(grown > reserve, "{grown} bytes");
+    append(&wal, entries(3..=5, 1)).await;
+    assert_eq!(length(), grown);
+    let large = LogEntry { index: 6, term: 1, kind: 1, body: vec![7; reserve as usize].into() };
+    append(&wal, vec![large.clone()]).await;
+    assert!(length() > grown + reserve, "it grew by more than it had to");
+    drop(wal);
+    assert_eq!(keelstone_wal::verify(&Env::os(), dir.path()).unwrap().torn_bytes, 0);
+    // The next life cuts what it finds, and reserves anew; a smaller bound closes the segment.
+    let wal =
+        Wal::open(Env::os(), WalOptions { segment_bytes_max: 6_400, ..WalOptions::new(dir.path()) }).await.unwrap();
+    assert_eq!(length() as usize, written(&segments(dir.path())[0]));
+    assert_eq!(all(&wal).await, [entries(0..=5, 1), vec![large]].concat());
+    append(&wal, entries(7..=8, 1)).await;
+    wal.save_vote("after it was closed".into()).await.unwrap();
+    assert_eq!(segments(dir.path()).len(), 2);
+    assert_eq!(length() as usize, written(&segments(dir.path())[0]));
+}
+
+#[tokio::test]
+async fn a_disk_with_room_for_the_frames_alone_takes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(failing::FailingDisk::new(i64::MAX));
+    disk.room.store(4_096, std::sync::atomic::Ordering::SeqCst);
+    let wal = Wal::open(failing::env(disk), WalOptions::new(dir.path())).await.unwrap();
+    for index in 0..4 {
+        append(&wal, vec![entry(index, 1)]).await;
+    }
+    assert_eq!(wal.health(), keelstone_wal::WalHealth::default());
+    drop(wal);
+    assert_eq!(all(&open(dir.path()).await.unwrap()).await, entries(0..=3, 1));
 }
 
 #[tokio::test]
@@ -242,8 +290,8 @@ async fn bytes_that_look_like_a_frame_do_not_pass_for_one() {
     let dir = tempfile::tempdir().unwrap();
     let wal = open(dir.path()).await.unwrap();
     append(&wal, entries(0..=2, 1)).await;
-    let env = Env::os();
-    let copy = env.disk().read(&segments(dir.path())[0]).unwrap();
+    let mut copy = Env::os().disk().read(&segments(dir.path())[0]).unwrap();
+    copy.truncate(written(&segments(dir.path())[0]));
     // A client stores a whole log as a value; then the write of that value is torn.
     let before = copy.len();
     append(&wal, vec![LogEntry { index: 3, term: 1, kind: 1, body: copy.into() }]).await;
@@ -333,7 +381,7 @@ mod failing {
         io,
         path::{Path, PathBuf},
         sync::{
-            atomic::{AtomicBool, AtomicI64, Ordering},
+            atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
             Arc,
         },
         time::Duration,
@@ -348,6 +396,8 @@ mod failing {
         sync_error: io::ErrorKind,
         /// Writes stop half-way while this is set.
         pub full: Arc<AtomicBool>,
+        /// Files take so many bytes each; a write beyond stops there.
+        pub room: Arc<AtomicU64>,
         /// Names cannot be made durable while this is set.
         pub folder_full: Arc<AtomicBool>,
     }
@@ -359,7 +409,14 @@ mod failing {
 
         pub fn failing_with(syncs: i64, sync_error: io::ErrorKind) -> Self {
             let syncs = Arc::new(AtomicI64::new(syncs));
-            Self { env: Env::os(), syncs, sync_error, full: Arc::default(), folder_full: Arc::default() }
+            Self {
+                env: Env::os(),
+                syncs,
+                sync_error,
+                full: Arc::default(),
+                room: Arc::new(AtomicU64::new(u64::MAX)),
+                folder_full: Arc::default(),
+            }
         }
     }
 
@@ -368,6 +425,7 @@ mod failing {
         syncs: Arc<AtomicI64>,
         sync_error: io::ErrorKind,
         full: Arc<AtomicBool>,
+        room: Arc<AtomicU64>,
     }
 
     impl DiskFile for FailingFile {
@@ -380,6 +438,11 @@ mod failing {
         fn write_all_at(&mut self, data: &[u8], offset: u64) -> io::Result<()> {
             if self.full.load(Ordering::SeqCst) {
                 self.file.write_all_at(&data[..data.len() / 2], offset)?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let room = self.room.load(Ordering::SeqCst).saturating_sub(offset);
+            if room < data.len() as u64 {
+                self.file.write_all_at(&data[..room as usize], offset)?;
                 return Err(io::ErrorKind::StorageFull.into());
             }
             self.file.write_all_at(data, offset)
@@ -398,8 +461,8 @@ mod failing {
     impl Disk for FailingDisk {
         fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
             let file = self.env.disk().open(path, mode)?;
-            let (syncs, full) = (Arc::clone(&self.syncs), Arc::clone(&self.full));
-            Ok(Box::new(FailingFile { file, syncs, sync_error: self.sync_error, full }))
+            let (syncs, full, room) = (Arc::clone(&self.syncs), Arc::clone(&self.full), Arc::clone(&self.room));
+            Ok(Box::new(FailingFile { file, syncs, sync_error: self.sync_error, full, room }))
         }
         fn create_dir_all(&self, path: &Path) -> io::Result<()> {
             self.env.disk().create_dir_all(path)
@@ -474,10 +537,11 @@ async fn verification_reads_all_and_changes_nothing() {
     wal.append((3..9).map(entry).collect(), Box::new(|_| ())).await.unwrap();
     wal.sync().await.unwrap();
     let path = env.disk().list(dir.path()).unwrap().remove(0);
-    let whole = env.disk().read(&path).unwrap();
+    let mut whole = env.disk().read(&path).unwrap();
     let said = keelstone_wal::verify(&env, dir.path()).unwrap();
     assert_eq!((said.segments, said.first, said.last, said.torn_bytes), (1, Some(3), Some((8, 2)), 0));
     // A torn end is told and left alone; damage is an error.
+    whole.truncate(written(&path));
     let torn = [&whole[..], &[1, 2, 3]].concat();
     env.disk().write_atomically(&path, &torn).unwrap();
     assert_eq!(keelstone_wal::verify(&env, dir.path()).unwrap().torn_bytes, 3);

@@ -124,7 +124,7 @@ impl State {
     pub(super) fn bring_back_astray(&mut self) {
         let Some((id, change)) = self.astray.take() else { return };
         if let Some(inode) = self.inodes.get_mut(&id) {
-            apply(&mut inode.durable, &change, usize::MAX);
+            inode.make_durable(&change, usize::MAX);
             apply(&mut inode.current, &change, usize::MAX);
         }
     }
@@ -175,7 +175,7 @@ impl SimDisk {
         let files: Vec<u64> = state
             .names
             .values()
-            .filter(|id| state.inodes.get(id).is_some_and(|i| !i.durable.is_empty()))
+            .filter(|id| state.inodes.get(id).is_some_and(|i| i.damageable() > 0))
             .copied()
             .collect();
         let id = *files.get(state.random.below(files.len() as u64) as usize)?;

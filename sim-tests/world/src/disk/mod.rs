@@ -49,7 +49,9 @@ struct Inode {
     current: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
-    /// Length before the last sync that made the file longer; 0 if it was written at once.
+    /// The end of what is durable, without zeros that were written ahead of what is to come.
+    written: usize,
+    /// `written` before the last sync that moved it on; 0 if the file was written at once.
     settled: usize,
 }
 
@@ -67,6 +69,17 @@ impl Change {
             Self::SetLength(length) => *length,
         }
     }
+
+    /// The same, but zeros at its end do not count.
+    fn written_end(&self, keep_bytes: usize) -> usize {
+        match self {
+            Self::Write { offset, data } => {
+                let data = &data[..keep_bytes.min(data.len())];
+                data.iter().rposition(|byte| *byte != 0).map_or(0, |last| offset + last + 1)
+            }
+            Self::SetLength(_) => 0,
+        }
+    }
 }
 
 impl Inode {
@@ -74,37 +87,43 @@ impl Inode {
     fn lose_unsynced(&mut self, random: &SeededRandom) {
         let kept = random.below(self.pending.len() as u64 + 1) as usize;
         let torn = random.chance(50);
-        let length = self.durable.len();
-        for (i, change) in self.pending.drain(..).enumerate().take(kept + usize::from(torn)) {
-            let keep_bytes = match &change {
+        let before = self.written;
+        let pending = std::mem::take(&mut self.pending);
+        for (i, change) in pending.iter().enumerate().take(kept + usize::from(torn)) {
+            let keep_bytes = match change {
                 Change::Write { data, .. } if i == kept => random.below(data.len() as u64 + 1) as usize,
                 _ if i == kept => break,
                 _ => usize::MAX,
             };
-            apply(&mut self.durable, &change, keep_bytes);
+            self.make_durable(change, keep_bytes);
         }
         // What a crash happened to keep was never synced: it does not vouch for what lies before it.
-        let grown = self.settled == 0 && self.durable.len() > length;
-        self.settled = if grown { length } else { self.settled.min(self.durable.len()) };
+        let grown = self.settled == 0 && self.written > before;
+        self.settled = if grown { before } else { self.settled.min(self.written) };
         self.current.clone_from(&self.durable);
     }
 
     fn sync(&mut self) {
-        let mut kept = self.durable.len();
-        for change in self.pending.drain(..) {
+        let mut kept = self.written;
+        for change in std::mem::take(&mut self.pending) {
             if let Change::SetLength(length) = change {
                 kept = kept.min(length);
             }
-            apply(&mut self.durable, &change, usize::MAX);
+            self.make_durable(&change, usize::MAX);
         }
-        self.settled = if self.durable.len() > kept { kept } else { self.settled.min(kept) };
+        self.settled = if self.written > kept { kept } else { self.settled.min(kept) };
+    }
+
+    fn make_durable(&mut self, change: &Change, keep_bytes: usize) {
+        apply(&mut self.durable, change, keep_bytes);
+        self.written = self.written.max(change.written_end(keep_bytes)).min(self.durable.len());
     }
 
     /// How many of the first durable bytes may be damaged. Damage to the end of a file that grows looks like a write
     /// that a crash cut short: nobody can tell them apart, so the end is spared until something is synced behind it.
     fn damageable(&self) -> usize {
         if self.settled == 0 {
-            self.durable.len()
+            self.written
         } else {
             self.settled
         }
@@ -415,8 +434,8 @@ impl DiskFile for SimFile {
             }
             let inode = state.inodes.get_mut(&id).ok_or(ErrorKind::NotFound)?;
             inode.sync();
-            let length = inode.durable.len();
-            state.astray.take_if(|(of, change)| *of == id && change.end() < length);
+            let written = inode.written;
+            state.astray.take_if(|(of, change)| *of == id && change.end() < written);
             Ok(())
         })
     }

@@ -169,3 +169,41 @@ fn a_sync_that_failed_may_have_dropped_the_data_for_good() {
     }
     assert!((10..40).contains(&lost), "lost {lost} of 50");
 }
+
+#[test]
+fn zeros_that_were_written_ahead_vouch_for_nothing() {
+    for seed in 0..50 {
+        let disk = SimDisk::new(seed, "h");
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        write(&disk, "/d/a", "head", true);
+        let mut file = disk.open(Path::new("/d/a"), OpenMode::Write).unwrap();
+        file.write_all_at(b"first", 4).unwrap();
+        file.write_all_at(&[0; 100], 9).unwrap();
+        file.sync().unwrap();
+        assert!(disk.flip_bit().unwrap().offset < 4);
+        // Nothing grows, yet something lies behind what was the end.
+        file.write_all_at(b"second", 9).unwrap();
+        file.sync().unwrap();
+        assert!(disk.flip_bit().unwrap().offset < 9);
+    }
+}
+
+#[test]
+fn a_write_that_went_astray_comes_back_unless_something_lies_behind_it() {
+    for behind in [false, true] {
+        let disk = SimDisk::new(3, "h");
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        write(&disk, "/d/a", "head", true);
+        let mut file = disk.open(Path::new("/d/a"), OpenMode::Write).unwrap();
+        disk.misdirect_next_write();
+        file.write_all_at(b"lost", 4).unwrap();
+        file.write_all_at(&[0; 100], 8).unwrap();
+        file.sync().unwrap();
+        if behind {
+            file.write_all_at(b"next", 8).unwrap();
+            file.sync().unwrap();
+        }
+        disk.process_ended();
+        assert_eq!(disk.read(Path::new("/d/a")).unwrap()[4..8] == *b"lost", !behind);
+    }
+}
