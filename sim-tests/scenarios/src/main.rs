@@ -3,6 +3,8 @@
 use std::{ops::RangeInclusive, path::PathBuf, process::ExitCode, time::Duration, time::Instant};
 
 use clap::Parser;
+// glibc's allocator gives memory back to the kernel and takes it again all the time: a seventh of a run.
+use keelstone_allocator as _;
 use keelstone_env::bug::Bug;
 use keelstone_sim::{run, shrink, write_case, Batch, Hunt, Options, Plan, Plant, Scenario};
 

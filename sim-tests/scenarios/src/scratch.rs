@@ -4,12 +4,14 @@ use std::{fs, io, path::PathBuf};
 
 /// A folder of its own on the real file system, as the working folder of this process, removed at the end.
 /// Agents lay out pods' volumes with links and modes, which the simulated disk does not have; their paths are
-/// relative, so that they read the same in every run.
+/// relative, so that they read the same in every run. In memory, where the system has such a place.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn enter() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("keelstone-sim-{}", std::process::id()));
+        let memory = PathBuf::from("/dev/shm");
+        let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
+        let path = parent.join(format!("keelstone-sim-{}", std::process::id()));
         // What a killed process of the same id left.
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

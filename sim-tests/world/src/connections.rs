@@ -50,6 +50,15 @@ impl Connections {
     }
 }
 
+/// FNV-1a over words of eight bytes, the last one filled up.
+fn sum(data: &[u8]) -> u64 {
+    data.chunks(8).fold(0xcbf2_9ce4_8422_2325, |sum, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x0100_0000_01b3).rotate_left(23)
+    })
+}
+
 /// turmoil's stream, which can be reset.
 pub(crate) struct Connection {
     inner: TcpStream,
@@ -77,7 +86,12 @@ impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.check()?;
         self.cut.writer.register(cx.waker());
-        Pin::new(&mut self.inner).poll_write(cx, data)
+        let written = Pin::new(&mut self.inner).poll_write(cx, data);
+        if let Poll::Ready(Ok(bytes)) = written {
+            // For the event hash, which does not read turmoil's text of a segment.
+            tracing::trace!(bytes, sum = sum(&data[..bytes]), "written");
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
