@@ -7,7 +7,7 @@ use futures::{future::BoxFuture, FutureExt};
 use keelstone_checkers::Ending;
 use keelstone_etcd_api::pb;
 use keelstone_mvcc::{Op, Response};
-use keelstone_raft::RaftError;
+use keelstone_raft::{MemberChange, MemberChanged, RaftError};
 use madsim::time::TimeHandle;
 use tokio::sync::oneshot;
 
@@ -43,7 +43,7 @@ impl From<keelstone_etcd_api::ApiError> for CallError {
     }
 }
 
-/// A client: it speaks to one member, and goes on to the next one when that is down.
+/// A client: it speaks to one member, until it is told to go on to the next one.
 #[derive(Clone)]
 pub struct Client {
     members: Arc<Vec<Arc<Member>>>,
@@ -82,6 +82,10 @@ impl Client {
         self.call(move |life| async move { Ok(life.node.lease_keep_alive(id).await?) }.boxed()).await
     }
 
+    pub async fn change_members(&self, change: MemberChange) -> Result<MemberChanged, CallError> {
+        self.call(move |life| async move { Ok(life.node.change_members(change).await?) }.boxed()).await
+    }
+
     /// Runs on the member's host. When its process ends meanwhile, nobody knows what became of it.
     async fn call<T, F>(&self, work: F) -> Result<T, CallError>
     where
@@ -92,7 +96,6 @@ impl Client {
         // Whoever asked may be gone.
         let job = move |life| async move { drop(reply.send(work(life).await)) }.boxed();
         if !self.member().hand_in(Box::new(job)) {
-            self.go_on();
             return Err(CallError { unknown: false, text: "the member is down".into() });
         }
         answer.await.unwrap_or_else(|_| Err(CallError { unknown: true, text: "the process ended".into() }))

@@ -11,6 +11,8 @@ pub const LOAD_TIME: Duration = Duration::from_secs(15);
 pub const FAULTS_TIME_MAX: Duration = Duration::from_secs(13);
 pub const FAULT_MS: Range<u64> = 200..1_500;
 pub const FAULT_PAUSE_MS: Range<u64> = 100..1_500;
+/// Between two changes of the membership.
+pub const CHANGE_PAUSE_MS: Range<u64> = 1_500..5_000;
 /// All members agree within this after the load.
 pub const LIVENESS_TIME_MAX: Duration = Duration::from_secs(40);
 /// madsim ends the run with a panic after this.

@@ -33,6 +33,12 @@ pub enum Kind {
     Cut,
     /// All links are slow.
     Slow,
+    /// A member is removed, its disk emptied, and added again.
+    ReplaceMember,
+    /// A member's disk is empty from one moment to the next: it must be refused until it was replaced.
+    LoseDisk,
+    /// A fourth member joins and goes again.
+    AddMember,
 }
 
 const PROCESS: &[Kind] = &[Kind::Kill, Kind::PowerLoss, Kind::PowerLossAll, Kind::Pause];
@@ -56,6 +62,10 @@ impl Faults {
 
     pub fn struck(&self) -> BTreeMap<Kind, u64> {
         self.struck.lock().expect("no panic while locked").clone()
+    }
+
+    pub fn note(&self, kind: Kind) {
+        *self.struck.lock().expect("no panic while locked").entry(kind).or_default() += 1;
     }
 
     /// Lets faults strike until their time is over, and repairs them.
@@ -85,10 +95,11 @@ impl Faults {
             if kind == Kind::PowerLossAll && random.chance(POWER_LOSS_ONE_PERCENT) {
                 kind = Kind::PowerLoss;
             }
-            let first = random.below(MEMBERS) as usize;
-            let second = (first + 1 + random.below(MEMBERS - 1) as usize) % MEMBERS as usize;
+            let members = self.members.len();
+            let first = random.below(members as u64) as usize;
+            let second = (first + 1 + random.below(members as u64 - 1) as usize) % members;
             self.hash.add(&format!("{kind:?} of {first} ({second}) for {lasting:?}"));
-            *self.struck.lock().expect("no panic while locked").entry(kind).or_default() += 1;
+            self.note(kind);
             self.strike(kind, first, second, lasting).await;
         }
     }
@@ -97,7 +108,10 @@ impl Faults {
         let (net, node) = (NetSim::current(), |at: usize| self.members[at].1);
         match kind {
             Kind::Kill | Kind::PowerLoss => self.outage(&[first], kind == Kind::PowerLoss, lasting).await,
-            Kind::PowerLossAll => self.outage(&[0, 1, 2], true, lasting).await,
+            Kind::PowerLossAll => {
+                let all: Vec<usize> = (0..self.members.len()).collect();
+                self.outage(&all, true, lasting).await;
+            }
             Kind::Pause => {
                 Handle::current().pause(node(first));
                 sleep(lasting).await;
@@ -129,20 +143,47 @@ impl Faults {
                 sleep(lasting).await;
                 net.update_config(|config| config.send_latency = LATENCY);
             }
+            // The operator's: see `membership.rs`.
+            Kind::ReplaceMember | Kind::LoseDisk | Kind::AddMember => {}
         }
     }
 
     /// Processes end, and are started again after a time.
     async fn outage(&self, whom: &[usize], power: bool, lasting: Duration) {
-        for (member, node) in whom.iter().map(|at| &self.members[*at]) {
-            Handle::current().kill(*node);
-            member.note_down();
-            member.disk.process_ended();
+        for at in whom {
+            self.stop(*at);
             if power {
-                member.disk.crash();
+                self.members[*at].0.disk.crash();
             }
         }
         sleep(lasting).await;
-        whom.iter().for_each(|at| Handle::current().restart(self.members[*at].1));
+        whom.iter().for_each(|at| self.start(*at));
+    }
+
+    fn stop(&self, at: usize) {
+        let (member, node) = &self.members[at];
+        Handle::current().kill(*node);
+        member.note_down();
+        member.disk.process_ended();
+    }
+
+    /// Starts a process, anew if it runs. That of a host which is no member ends at once.
+    pub fn start(&self, at: usize) {
+        self.stop(at);
+        Handle::current().restart(self.members[at].1);
+    }
+
+    /// The process ends, and the disk is empty from now on.
+    pub fn wipe(&self, at: usize) {
+        self.stop(at);
+        self.members[at].0.disk.replace();
+    }
+
+    /// The disk is empty from one moment to the next. The process starts again and must not take part.
+    pub async fn lose_disk(&self, at: usize) {
+        self.members[at].0.note_loss();
+        self.wipe(at);
+        sleep(LOOK_INTERVAL).await;
+        self.start(at);
     }
 }

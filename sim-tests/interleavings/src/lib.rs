@@ -15,6 +15,7 @@ mod constants;
 mod faults;
 mod log;
 mod member;
+mod membership;
 mod net;
 mod points;
 mod run;

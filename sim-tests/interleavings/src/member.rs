@@ -1,5 +1,7 @@
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -8,7 +10,7 @@ use futures::future::BoxFuture;
 use keelstone_engine::{MemEngine, MemOptions};
 use keelstone_env::{Env, Offload, Random};
 use keelstone_mvcc::{Mvcc, MvccOptions};
-use keelstone_raft::{Limits, MemberInfo, RaftConfig, RaftNode};
+use keelstone_raft::{discover, DataOwner, Limits, MemberInfo, RaftConfig, RaftNode};
 use keelstone_world::{SeededRandom, SimClock, SimDisk, SimTls};
 use tokio::sync::mpsc;
 
@@ -16,6 +18,8 @@ use crate::{
     constants::*,
     net::{self, MadNet},
 };
+
+const STORE_DIR: &str = "/data/store";
 
 /// The running parts of a member.
 #[derive(Clone)]
@@ -29,7 +33,8 @@ pub type Job = Box<dyn FnOnce(Life) -> BoxFuture<'static, ()> + Send>;
 
 /// A member of the store: what outlives its process, and the way in to the present one.
 pub struct Member {
-    pub id: u64,
+    /// The host's place, from 1.
+    pub place: u64,
     pub name: String,
     pub disk: SimDisk,
     random: Arc<SeededRandom>,
@@ -39,6 +44,14 @@ pub struct Member {
 
 #[derive(Default)]
 struct State {
+    /// Its id in the cluster; `None`: the host is no member.
+    id: Option<u64>,
+    /// It joins a cluster that exists.
+    joins: bool,
+    /// It is to be removed, or has lost its disk: it may end by itself.
+    leaves: bool,
+    /// Its disk does not hold what it had made durable.
+    lost: bool,
     /// The present life, or the last one.
     life: Option<Life>,
     door: Option<mpsc::Sender<Job>>,
@@ -52,6 +65,7 @@ pub struct Knobs {
     pub self_flush_one_in: u64,
     pub watch_window_events: usize,
     pub watch_batch_events: usize,
+    pub promote_learners: bool,
     pub kept_entries: u64,
     pub flush_bytes: u64,
     pub segment_bytes: u64,
@@ -67,27 +81,73 @@ impl Knobs {
             kept_entries: one_of(&[1, 20, 10_000]),
             flush_bytes: one_of(&[1_000, 20_000, 10_000_000]),
             segment_bytes: one_of(&[4_096, 65_536]),
+            promote_learners: random.chance(50),
         }
     }
 }
 
 impl Member {
-    pub fn new(seed: u64, id: u64, knobs: Knobs) -> Arc<Self> {
-        let name = format!("m{id}");
+    /// A host; those of the first places are members from the beginning, under the place as their id.
+    pub fn new(seed: u64, place: u64, knobs: Knobs) -> Arc<Self> {
+        let name = format!("m{place}");
         let random = Arc::new(SeededRandom::derive(seed, &name));
-        Arc::new(Self { id, disk: SimDisk::new(seed, &name), name, random, knobs, state: Mutex::default() })
+        let state = State { id: (place <= MEMBERS).then_some(place), ..State::default() };
+        Arc::new(Self { place, disk: SimDisk::new(seed, &name), name, random, knobs, state: Mutex::new(state) })
     }
 
-    pub fn ip(id: u64) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(10, 0, 0, id as u8))
+    pub fn ip(place: u64) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(10, 0, 0, place as u8))
+    }
+
+    /// Its id, if it is a member that is not about to leave.
+    pub fn id(&self) -> Option<u64> {
+        let state = self.state();
+        state.id.filter(|_| !state.leaves)
+    }
+
+    /// It is to be removed; returns its id if it is a member.
+    pub fn leave(&self) -> Option<u64> {
+        let mut state = self.state();
+        state.leaves = true;
+        state.id
+    }
+
+    /// It is no member any more.
+    pub fn forget(&self) {
+        *self.state() = State::default();
+    }
+
+    /// It was added and will start, with an empty disk.
+    pub fn join(&self, id: u64) {
+        *self.state() = State { id: Some(id), joins: true, ..State::default() };
+    }
+
+    /// Its disk is about to be lost.
+    pub fn note_loss(&self) {
+        let mut state = self.state();
+        (state.leaves, state.lost) = (true, true);
+    }
+
+    pub fn has_lost_its_disk(&self) -> bool {
+        self.state().lost
+    }
+
+    pub fn promotes_itself(&self) -> bool {
+        self.knobs.promote_learners
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.state().door.is_some()
     }
 
     pub fn life(&self) -> Option<Life> {
         self.state().life.clone()
     }
 
+    /// Why the process ended by itself, if it had no reason to.
     pub fn ended(&self) -> Option<String> {
-        self.state().ended.clone()
+        let state = self.state();
+        state.ended.clone().filter(|_| !state.leaves)
     }
 
     /// Gives the process work; false if there is none to take it.
@@ -108,7 +168,15 @@ impl Member {
     }
 
     async fn live(&self) -> Result<(), String> {
+        let (id, joins) = {
+            let state = self.state();
+            (state.id, state.joins)
+        };
+        let Some(id) = id else { return Ok(()) };
         let env = self.env();
+        if joins {
+            make_sure(&env, id, self.place).await?;
+        }
         let options = MemOptions { self_flush_one_in: self.knobs.self_flush_one_in };
         let engine = MemEngine::open(env.clone(), "/data/state", options).map_err(|error| error.to_string())?;
         let options = MvccOptions {
@@ -118,9 +186,10 @@ impl Member {
             ..MvccOptions::default()
         };
         let mvcc = Arc::new(Mvcc::open(Arc::new(engine), options).map_err(|error| error.to_string())?);
-        let address = peer_address(self.id);
+        let address = peer_address(self.place);
         let listener = env.net().bind(&address).await.map_err(|error| error.to_string())?;
-        let node = RaftNode::start(env, self.config(), Arc::clone(&mvcc)).await.map_err(|error| error.to_string())?;
+        let node =
+            RaftNode::start(env, self.config(id, joins), Arc::clone(&mvcc)).await.map_err(|error| error.to_string())?;
         tokio::spawn(net::serve(listener, node.peer_service()));
         let life = Life { node: node.clone(), mvcc };
         let (door, mut jobs) = mpsc::channel::<Job>(CALLS_QUEUED_MAX);
@@ -143,11 +212,18 @@ impl Member {
         }
     }
 
-    fn config(&self) -> RaftConfig {
-        let info =
-            |id: u64| MemberInfo { name: format!("m{id}"), peer_address: peer_address(id), ..MemberInfo::default() };
-        let members = (1..=MEMBERS).map(|id| (id, info(id))).collect();
-        let mut config = RaftConfig::new(self.id, 7, "/data/store", members);
+    fn config(&self, id: u64, joins: bool) -> RaftConfig {
+        let info = |place: u64| MemberInfo {
+            name: format!("m{place}"),
+            peer_address: peer_address(place),
+            peer_urls: vec![format!("http://{}", peer_address(place))],
+            ..MemberInfo::default()
+        };
+        let mut members: BTreeMap<u64, MemberInfo> =
+            (1..=MEMBERS).filter(|place| *place != self.place).map(|place| (place, info(place))).collect();
+        members.insert(id, info(self.place));
+        let mut config = RaftConfig::new(id, 7, STORE_DIR, members);
+        (config.bootstrap, config.promote_learners) = (!joins, self.knobs.promote_learners);
         config.limits = Limits {
             flush_bytes: self.knobs.flush_bytes,
             flush_interval: Duration::from_secs(2),
@@ -176,8 +252,22 @@ impl Member {
     }
 }
 
-fn peer_address(id: u64) -> String {
-    format!("{}:{PEER_PORT}", Member::ip(id))
+/// A joiner without data asks the others whether it may take part, as the store's server does.
+async fn make_sure(env: &Env, id: u64, place: u64) -> Result<(), String> {
+    if DataOwner::read(env, Path::new(STORE_DIR)).map_err(|error| error.to_string())?.is_some() {
+        return Ok(());
+    }
+    let others: Vec<String> = (1..=MEMBERS).filter(|other| *other != place).map(peer_address).collect();
+    let urls = [format!("http://{}", peer_address(place))];
+    let found = discover(env, None, &others, &urls, LIVENESS_TIME_MAX).await.map_err(|error| error.to_string())?;
+    match found.member_id == id {
+        true => Ok(()),
+        false => Err(format!("added as {id:x}, found as {:x}", found.member_id)),
+    }
+}
+
+pub fn peer_address(place: u64) -> String {
+    format!("{}:{PEER_PORT}", Member::ip(place))
 }
 
 struct Shared(Arc<SeededRandom>);

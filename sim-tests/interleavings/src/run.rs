@@ -23,6 +23,7 @@ use crate::{
     faults::{Faults, Kind},
     log::Log,
     member::{Knobs, Life, Member},
+    membership::{self, Operator},
     points::Points,
     watched::Watched,
     workloads::{self, Load, Workload},
@@ -108,7 +109,8 @@ struct Looked {
 impl World {
     fn new(seed: u64, hash: EventHash) -> Self {
         let knobs = Knobs::draw(&SeededRandom::derive(seed, "knobs"));
-        let members: Vec<Arc<Member>> = (1..=MEMBERS).map(|id| Member::new(seed, id, knobs)).collect();
+        let hosts = MEMBERS + u64::from(membership::is_drawn(seed));
+        let members: Vec<Arc<Member>> = (1..=hosts).map(|place| Member::new(seed, place, knobs)).collect();
         let load = Load::new(seed, &members, &hash);
         Self {
             seed,
@@ -142,7 +144,7 @@ impl World {
         let handle = Handle::current();
         let nodes = self.members.iter().map(|member| {
             let runs = Arc::clone(member);
-            let node = handle.create_node().name(&member.name).ip(Member::ip(member.id));
+            let node = handle.create_node().name(&member.name).ip(Member::ip(member.place));
             (Arc::clone(member), node.init(move || Arc::clone(&runs).run()).build().id())
         });
         self.faults = Faults::new(nodes.collect(), self.load.hash.clone());
@@ -157,6 +159,10 @@ impl World {
         let random = SeededRandom::derive(self.seed, "compactions");
         let compactor = tokio::spawn(self.log.clone().compact(self.load.clone(), random));
         let faults = tokio::spawn(self.faults.clone().run(self.seed));
+        let operator = match membership::is_drawn(self.seed) {
+            true => Some(tokio::spawn(Operator::new(self.faults.clone(), self.load.clone()).run())),
+            false => None,
+        };
         let end = Instant::now() + LOAD_TIME;
         while Instant::now() < end {
             self.look()?;
@@ -165,6 +171,11 @@ impl World {
         self.load.end();
         for task in tasks.into_iter().chain([compactor, faults]) {
             task.await.map_err(|error| Violation::new("panic", error.to_string()))?;
+        }
+        if let Some(operator) = operator {
+            let ended = timeout(LIVENESS_TIME_MAX, operator).await;
+            let ended = ended.map_err(|_| Violation::new("liveness", "a change of the membership does not end"))?;
+            ended.map_err(|error| Violation::new("panic", error.to_string()))?;
         }
         self.agree().await?;
         let log = self.log.events();
@@ -178,8 +189,10 @@ impl World {
         }
     }
 
+    /// The last or present life of each member.
     fn lives(&self) -> Vec<(&str, Life)> {
-        self.members.iter().filter_map(|member| Some((member.name.as_str(), member.life()?))).collect()
+        let members = self.members.iter().filter(|member| member.id().is_some());
+        members.filter_map(|member| Some((member.name.as_str(), member.life()?))).collect()
     }
 
     /// Compares the members.
@@ -187,9 +200,12 @@ impl World {
         if let Some((member, why)) = self.members.iter().find_map(|m| Some((&m.name, m.ended()?))) {
             return Err(Violation::new("a process ended", format!("{member}: {why}")));
         }
-        let lives = self.members.iter().filter_map(|member| Some((member.name.as_str(), member.life()?)));
-        let lives: Vec<(&str, Life)> = lives.collect();
-        let ends: Vec<(&str, u64)> = lives.iter().map(|(name, life)| (*name, life.node.durable_end())).collect();
+        let lives: Vec<(String, Life)> = self.lives().into_iter().map(|(name, life)| (name.to_owned(), life)).collect();
+        // One that is about to be removed votes as long as it is there.
+        let voters = self.members.iter().filter(|member| !member.has_lost_its_disk());
+        let voters = voters.filter_map(|member| Some((member.name.as_str(), member.life()?.node)));
+        let ends: BTreeMap<u64, (&str, u64)> =
+            voters.map(|(name, node)| (node.status().id, (name, node.durable_end()))).collect();
         for (name, life) in &lives {
             let status = life.node.status();
             if let Some(leader) = status.leader {
@@ -197,9 +213,12 @@ impl World {
             }
             let (index, hash) = life.mvcc.state_hash();
             self.looked.hashes.observe(name, index, hash)?;
-            // Only while all voters are known here can a quorum be counted.
-            if status.committed > 0 && status.voters.len() == ends.len() {
-                commit_quorum::check(name, status.committed + 1, &ends)?;
+            // Only while all voters are known here, and by a membership that is committed, can a quorum be counted.
+            let known = status.voters.iter().map(|id| ends.get(id).copied());
+            if let (true, Some(ends)) = (status.committed > 0, known.collect::<Option<Vec<_>>>()) {
+                if status.membership_index <= status.committed {
+                    commit_quorum::check(name, status.committed + 1, &ends)?;
+                }
             }
         }
         Ok(())

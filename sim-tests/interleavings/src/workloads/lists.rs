@@ -47,7 +47,7 @@ async fn run(id: u32, client: Client, random: SeededRandom, txns: Arc<Mutex<Vec<
         let (start_us, mut steps) = (moment_us(), Vec::new());
         let ended = carry_out(&client, &mut lists, &keys, &mut steps).await;
         let ending = ended.unwrap_or_else(|error| error.ending());
-        if ending == Ending::Unknown {
+        if ending != Ending::Ok {
             client.go_on();
         }
         let txn = Txn { client: id, start_us, end_us: moment_us(), steps, ending };
