@@ -34,7 +34,7 @@ impl RocksEngine {
     pub fn open(dir: impl AsRef<Path>, options: RocksOptions) -> Result<Self, EngineError> {
         let cache = Cache::new_lru_cache(options.cache_bytes);
         let columns = Column::ALL.map(|c| ColumnFamilyDescriptor::new(c.name(), options.column(&cache)));
-        let db = DB::open_cf_descriptors(&options.database(), dir, columns).map_err(error)?;
+        let db = DB::open_cf_descriptors(&options.database()?, dir, columns).map_err(error)?;
         let mut write_options = WriteOptions::default();
         write_options.disable_wal(true);
         let this = Self {

@@ -1,6 +1,7 @@
-use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
+use keelstone_engine::EngineError;
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Env, LogLevel, Options};
 
-use crate::constants;
+use crate::{constants, engine::error};
 
 /// What an owner may choose.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +19,9 @@ impl Default for RocksOptions {
 }
 
 impl RocksOptions {
-    pub(crate) fn database(&self) -> Options {
+    /// # Errors
+    /// If RocksDB cannot make its threads.
+    pub(crate) fn database(&self) -> Result<Options, EngineError> {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -29,7 +32,17 @@ impl RocksOptions {
         options.set_keep_log_file_num(constants::LOG_FILES_MAX);
         options.set_max_log_file_size(constants::LOG_FILE_BYTES_MAX);
         options.set_log_level(LogLevel::Warn);
-        options
+        options.set_bytes_per_sync(constants::BYTES_PER_SYNC);
+        options.set_ratelimiter(
+            constants::BACKGROUND_BYTES_PER_S_MAX,
+            constants::BACKGROUND_REFILL_US,
+            constants::BACKGROUND_FAIRNESS,
+        );
+        // Compactions run on what nobody else needs.
+        let mut env = Env::new().map_err(error)?;
+        env.lower_thread_pool_cpu_priority();
+        options.set_env(&env);
+        Ok(options)
     }
 
     pub(crate) fn column(&self, cache: &Cache) -> Options {

@@ -73,8 +73,11 @@ pub const LEADER_TRANSFER_TIME_MAX: Duration = Duration::from_secs(3);
 pub const HEALTH_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one call of physical compaction may look at, and the pause between two: compaction runs beside traffic.
-pub const COMPACT_STEP_BUDGET: usize = 1_000;
-pub const COMPACT_STEP_PAUSE: Duration = Duration::from_millis(10);
+pub const COMPACT_STEP_BUDGET: usize = 200;
+/// After a step the removal rests so many times as long as the step took: it uses a quarter of one core at most.
+pub const COMPACT_REST_RATIO: u32 = 3;
+/// The shortest rest.
+pub const COMPACT_REST_MIN: Duration = Duration::from_millis(1);
 /// How often a member looks whether there is something to compact physically.
 pub const COMPACT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 

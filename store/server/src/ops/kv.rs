@@ -10,7 +10,7 @@ use prost::Message;
 use crate::{
     admission::Admitted,
     auth::Credentials,
-    constants::{COMPACT_STEP_BUDGET, COMPACT_STEP_PAUSE},
+    constants::{COMPACT_REST_MIN, COMPACT_REST_RATIO, COMPACT_STEP_BUDGET},
     member::Member,
     retention,
 };
@@ -169,9 +169,13 @@ impl Member {
             let mvcc = Arc::clone(&self.mvcc);
             fault::pause(Point::CompactStep).await;
             let budget = if fault::rare(Point::CompactSmall) { 1 } else { COMPACT_STEP_BUDGET };
+            let began = self.env.now();
             let step = self.env.offload(move || mvcc.compact_step(budget)).await;
+            let took = self.env.now() - began;
             match step {
-                Ok(true) if !self.stopping.is_cancelled() => tokio::time::sleep(COMPACT_STEP_PAUSE).await,
+                Ok(true) if !self.stopping.is_cancelled() => {
+                    tokio::time::sleep((took * COMPACT_REST_RATIO).max(COMPACT_REST_MIN)).await;
+                }
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(RaftError::Fatal(error.to_string())),
             }
