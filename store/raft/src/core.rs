@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt};
 use keelstone_env::{DiskLock, Env};
 use keelstone_mvcc::Mvcc;
 use keelstone_wal::Wal;
-use openraft::{errors::ClientWriteError, raft::WriteResult};
+use openraft::{async_runtime::WatchReceiver, errors::ClientWriteError, raft::WriteResult};
 use tokio::{
     sync::{watch, Mutex},
     time::Instant,
@@ -27,7 +27,7 @@ use crate::{
     outcome::Outcome,
     peers::{Client, Peers},
     state_machine::Progress,
-    types::{Fatal, Proposal, Raft, TypeConfig},
+    types::{Fatal, Proposal, Raft, StoredMembership, TypeConfig},
     MemberInfo, RaftConfig, RaftError, RaftStatus,
 };
 
@@ -89,6 +89,11 @@ impl Core {
             // The log's task is gone: it never saw the commands.
             Err(_) => futures::stream::iter((0..count).map(|_| Outcome::NotLeader)).boxed(),
         }
+    }
+
+    /// The last membership in the log, committed or not.
+    pub(crate) fn logged_membership(&self) -> StoredMembership {
+        (*self.raft.metrics().borrow_watched().membership_config).clone()
     }
 
     /// Resolves when the leader is another than now, or the node is gone.

@@ -49,7 +49,7 @@ pub async fn discover(
         if env.now() >= deadline {
             return Err(RaftError::Fatal(match answered {
                 true => format!("the cluster has no member with the peer URL {}: add it first", own_urls.join(",")),
-                false => format!("no member of the cluster answers at {}", addresses.join(", ")),
+                false => format!("no member of a cluster with a leader answers at {}", addresses.join(", ")),
             }));
         }
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -58,7 +58,8 @@ pub async fn discover(
 
 async fn describe(peers: &Peers, at: u64, address: &str) -> Option<(u64, BTreeMap<u64, MemberInfo>)> {
     let mut client = peers.client(at, address).ok()?;
-    let call = client.describe(peer::DescribeRequest {});
+    // One that lags might list a member as if it had never been there.
+    let call = client.describe(peer::DescribeRequest { confirmed: true });
     let found = tokio::time::timeout(DESCRIBE_TIME_MAX, call).await.ok()?.ok()?.into_inner();
     let membership = convert::stored_membership_in(found.membership.unwrap_or_default()).ok()?;
     Some((found.cluster_id, membership.nodes().map(|(id, info)| (*id, info.clone())).collect()))

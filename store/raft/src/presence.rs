@@ -28,6 +28,7 @@ struct Description {
     cluster_id: u64,
     young: bool,
     membership: StoredMembership,
+    logged: StoredMembership,
 }
 
 pub(crate) async fn run(core: Arc<Core>) {
@@ -90,12 +91,14 @@ async fn form(core: &Core) -> Result<(), RaftError> {
 }
 
 fn answer(core: &Core, found: &Description) -> Answer {
-    let ours = found.membership.membership().get_node(&core.config.id);
+    let ours = |membership: &StoredMembership| membership.membership().get_node(&core.config.id).cloned();
+    // Whose log has it may not have heard yet that it is committed.
+    let said = [&found.membership, &found.logged].map(|membership| ours(membership).is_some_and(|info| info.level > 0));
     Answer {
         cluster_id: found.cluster_id,
         young: found.young,
-        lists_us: ours.is_some(),
-        knows_us: ours.is_some_and(|info| info.level > 0),
+        lists_us: ours(&found.membership).is_some(),
+        knows_us: said.contains(&true),
     }
 }
 
@@ -105,11 +108,13 @@ async fn describe_all(core: &Core) -> BTreeMap<u64, Description> {
     members.extend(core.members());
     let asked = members.into_iter().filter(|(id, _)| *id != core.config.id).map(|(id, info)| async move {
         let mut client = core.peers.client(id, &info.peer_address).ok()?;
-        let call = client.describe(peer::DescribeRequest {});
+        let call = client.describe(peer::DescribeRequest { confirmed: false });
         let found = tokio::time::timeout(DESCRIBE_TIME_MAX, call).await.ok()?.ok()?.into_inner();
         let membership = convert::stored_membership_in(found.membership.unwrap_or_default()).ok()?;
+        // An older release does not say it.
+        let logged = found.logged_membership.map(convert::stored_membership_in).transpose().ok()?.unwrap_or_default();
         let young = found.fresh || found.applied == 0;
-        Some((id, Description { cluster_id: found.cluster_id, young, membership }))
+        Some((id, Description { cluster_id: found.cluster_id, young, membership, logged }))
     });
     futures::future::join_all(asked).await.into_iter().flatten().collect()
 }

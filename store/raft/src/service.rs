@@ -240,8 +240,14 @@ impl Peer for PeerHandler {
         Ok(Response::new(peer::CurrentVoteResponse { vote: Some(vote) }))
     }
 
-    async fn describe(&self, _: Request<peer::DescribeRequest>) -> Result<Response<peer::DescribeResponse>, Status> {
+    async fn describe(
+        &self,
+        request: Request<peer::DescribeRequest>,
+    ) -> Result<Response<peer::DescribeResponse>, Status> {
         let core = self.node.core();
+        if request.into_inner().confirmed {
+            self.node.read_index().await.map_err(unavailable)?;
+        }
         let applied = core.mvcc.applied();
         let membership = peer::StoredMembership::decode(applied.membership).map_err(unavailable)?;
         Ok(Response::new(peer::DescribeResponse {
@@ -250,6 +256,7 @@ impl Peer for PeerHandler {
             fresh: core.is_fresh(),
             applied: applied.index,
             membership: Some(membership),
+            logged_membership: Some(convert::stored_membership_out(&core.logged_membership())),
         }))
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use keelstone_env::Env;
 use keelstone_etcd_api::ApiError;
 use keelstone_mvcc::{AuthChange, AuthCommand, Op};
-use keelstone_raft::{Limits, MemberChange, RaftError, Timing};
+use keelstone_raft::{discover, Limits, MemberChange, RaftError, Timing};
 
 use crate::harness::{eventually, local_get, pause, Cluster};
 
@@ -105,6 +106,38 @@ fn a_member_that_lost_its_data_takes_no_part_until_it_is_replaced() {
     let joined = cluster.join(through);
     eventually("it votes", || node.status().voters.contains(&joined));
     assert_eq!(cluster.get(joined, "key").unwrap().as_deref(), Some("z"));
+}
+
+#[test]
+fn a_member_that_lags_lets_nobody_in_again_who_lost_its_data() {
+    let mut cluster = Cluster::start(3, Limits::default());
+    let through = cluster.leader();
+    let lagging = cluster.follower();
+    let (id, address) = cluster.add(through, true);
+    for value in ["x", "y", "z"] {
+        cluster.put_surely(through, "key", value);
+    }
+    cluster.converge();
+    cluster.member(lagging).crash();
+    cluster.start_added(id, address.clone());
+    let node = cluster.member(through).node();
+    eventually("it has said who it is", || node.status().members[&id].level > 0);
+    drop(node);
+    let others: Vec<u64> = (1..=3).filter(|other| *other != lagging).collect();
+    others.iter().chain([&id]).for_each(|other| cluster.member(*other).crash());
+    cluster.member(lagging).start();
+    let node = cluster.member(lagging).node();
+    eventually("it lists the new member", || node.status().members.contains_key(&id));
+    assert_eq!(node.status().members[&id].level, 0, "it lags");
+    let known = [cluster.info(lagging).peer_address];
+    let again = |cluster: &Cluster| {
+        let own_urls = [format!("http://{address}")];
+        let found = cluster.run(discover(&Env::os(), None, &known, &own_urls, Duration::from_secs(1)));
+        found.map(|found| found.member_id).unwrap_err().to_string()
+    };
+    assert!(again(&cluster).contains("with a leader"), "nobody confirms what it says");
+    others.iter().for_each(|other| cluster.member(*other).start());
+    eventually("it is told that it must be replaced", || again(&cluster).contains("replaced"));
 }
 
 #[test]
