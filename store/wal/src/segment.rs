@@ -95,24 +95,28 @@ impl OpenSegment {
     /// A failure is for good and never "no space", which could pass: what it lost, also of older writes, is unknown.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if self.synced < self.length {
-            self.file.sync().map_err(not_full)?;
-            self.synced = self.length;
+            self.sync_file()?;
         }
         Ok(())
     }
 
-    /// Gives back what was reserved: a segment that is not the last one ends with its last frame.
-    pub(crate) fn close(&mut self) -> io::Result<()> {
-        self.file.set_len(self.length)?;
-        self.reserved = self.length;
-        self.file.sync().map_err(not_full)?;
+    fn sync_file(&mut self) -> io::Result<()> {
+        self.file.sync().map_err(|error| not_full("sync", error))?;
         self.synced = self.length;
         Ok(())
     }
+
+    /// Gives back what was reserved: a segment that is not the last one ends with its last frame.
+    /// As with a sync, a failure is never "no space": what was written before it would be written again.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length).map_err(|error| not_full("cutting a segment", error))?;
+        self.reserved = self.length;
+        self.sync_file()
+    }
 }
 
-fn not_full(error: io::Error) -> io::Error {
-    io::Error::other(format!("sync: {error}"))
+fn not_full(what: &str, error: io::Error) -> io::Error {
+    io::Error::other(format!("{what}: {error}"))
 }
 
 /// Removes segments, oldest first, so that a crash in between leaves no gap.

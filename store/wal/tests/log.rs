@@ -376,6 +376,23 @@ async fn a_full_disk_behind_the_name_of_the_next_segment_is_final() {
     assert_eq!(all(&wal).await, entries(0..=9, 1));
 }
 
+/// Some file systems need space to cut a file. The batch is written and synced by then.
+#[tokio::test]
+async fn a_full_disk_behind_the_cut_of_a_segment_is_final() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(failing::FailingDisk::new(i64::MAX));
+    disk.cut_full.store(true, std::sync::atomic::Ordering::SeqCst);
+    let options = WalOptions { segment_bytes_max: 200, ..WalOptions::new(dir.path()) };
+    let wal = Wal::open(failing::env(disk), options).await.unwrap();
+    let (done, flushed) = oneshot::channel();
+    wal.append(entries(0..=9, 1), Box::new(move |result| drop(done.send(result)))).await.unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(5), flushed).await;
+    assert!(ended.expect("it is not tried again").unwrap().is_err());
+    drop(wal);
+    let wal = open(dir.path()).await.unwrap();
+    assert_eq!(all(&wal).await, entries(0..=9, 1));
+}
+
 mod failing {
     use std::{
         io,
@@ -398,6 +415,8 @@ mod failing {
         pub full: Arc<AtomicBool>,
         /// Files take so many bytes each; a write beyond stops there.
         pub room: Arc<AtomicU64>,
+        /// Files cannot be cut while this is set.
+        pub cut_full: Arc<AtomicBool>,
         /// Names cannot be made durable while this is set.
         pub folder_full: Arc<AtomicBool>,
     }
@@ -415,6 +434,7 @@ mod failing {
                 sync_error,
                 full: Arc::default(),
                 room: Arc::new(AtomicU64::new(u64::MAX)),
+                cut_full: Arc::default(),
                 folder_full: Arc::default(),
             }
         }
@@ -426,6 +446,7 @@ mod failing {
         sync_error: io::ErrorKind,
         full: Arc<AtomicBool>,
         room: Arc<AtomicU64>,
+        cut_full: Arc<AtomicBool>,
     }
 
     impl DiskFile for FailingFile {
@@ -448,6 +469,9 @@ mod failing {
             self.file.write_all_at(data, offset)
         }
         fn set_len(&mut self, length: u64) -> io::Result<()> {
+            if self.cut_full.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             self.file.set_len(length)
         }
         fn sync(&mut self) -> io::Result<()> {
@@ -462,7 +486,8 @@ mod failing {
         fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
             let file = self.env.disk().open(path, mode)?;
             let (syncs, full, room) = (Arc::clone(&self.syncs), Arc::clone(&self.full), Arc::clone(&self.room));
-            Ok(Box::new(FailingFile { file, syncs, sync_error: self.sync_error, full, room }))
+            let cut_full = Arc::clone(&self.cut_full);
+            Ok(Box::new(FailingFile { file, syncs, sync_error: self.sync_error, full, room, cut_full }))
         }
         fn create_dir_all(&self, path: &Path) -> io::Result<()> {
             self.env.disk().create_dir_all(path)
