@@ -57,6 +57,7 @@ mod tests {
         assert!(check(&[acting("a", 0, 5), acting("b", 4, 9)]).is_err());
         assert!(check(&[acting("a", 0, 50), acting("a", 2, 3), acting("b", 40, 41)]).is_err());
     }
+
     #[test]
     fn rejects_a_term_that_is_taken_up_again() {
         assert!(check_terms(&[acting("a/1", 0, 5), acting("a/2", 7, 9)]).is_ok());

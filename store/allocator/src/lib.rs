@@ -1,4 +1,5 @@
-//! jemalloc for binaries that serve, and for the simulator, which it makes faster: Rust code of a binary that names this crate allocates with it.
+//! jemalloc for binaries that serve, and for the simulator, which it makes faster: Rust code of a binary that names this
+//! crate allocates with it.
 //!
 //! glibc's allocator keeps what was freed in the arenas of many threads; jemalloc gives it back by itself. It does
 //! not take the place of `malloc`: RocksDB keeps glibc's, since libfaketime and a jemalloc called `malloc` wait for

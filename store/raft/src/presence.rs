@@ -91,14 +91,14 @@ async fn form(core: &Core) -> Result<(), RaftError> {
 }
 
 fn answer(core: &Core, found: &Description) -> Answer {
-    let ours = |membership: &StoredMembership| membership.membership().get_node(&core.config.id).cloned();
-    // Whose log has it may not have heard yet that it is committed.
-    let said = [&found.membership, &found.logged].map(|membership| ours(membership).is_some_and(|info| info.level > 0));
+    let level = |of: &StoredMembership| of.membership().get_node(&core.config.id).map(|info| info.level);
+    let applied = level(&found.membership);
     Answer {
         cluster_id: found.cluster_id,
         young: found.young,
-        lists_us: ours(&found.membership).is_some(),
-        knows_us: said.contains(&true),
+        lists_us: applied.is_some(),
+        // Whose log has it may not have heard yet that it is committed.
+        knows_us: applied.max(level(&found.logged)) > Some(0),
     }
 }
 
